@@ -1,0 +1,115 @@
+"""Hyper-parameters of the foundation model and of the experts, with the presets we ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Self
+
+from bedplate.errors import InvalidRequest
+
+Variant = Literal["research", "production"]
+FoundationInputs = Literal["none", "vectors", "tae"]
+StorageDtype = Literal["float16", "float32"]
+
+
+class ConfigInvalid(InvalidRequest):
+    """A hyper-parameter is unknown or out of range; the message names it."""
+
+    code = "config_invalid"
+    title = "The model configuration is invalid"
+
+
+class _JsonConfig:
+    """Reading and writing of a flat configuration; unknown names are refused, so that a typo cannot pass."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ConfigInvalid when a name is unknown or missing, or a value is out of range."""
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # subclasses are dataclasses
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ConfigInvalid(f"{cls.__name__} knows no {', '.join(unknown)}")
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ConfigInvalid(f"{cls.__name__}: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload, no-any-return]  # subclasses are dataclasses
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigInvalid(message)
+
+
+def _require_counts(config: object, *names: str, least: int = 1) -> None:
+    for name in names:
+        value = getattr(config, name)
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        _require(good, f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def _require_fractions(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value < 1.0
+        _require(good, f"{name} must be in [0, 1), got {value!r}")
+
+
+@dataclass(frozen=True)
+class FoundationConfig(_JsonConfig):
+    """The foundation model.
+
+    Attributes:
+        variant: "research" or "production", see ``hstu``.
+        max_history: n, the most recent events a candidate may see, and the constant attention is divided by.
+            It must be the same in training and in serving, so it is part of the checkpoint.
+        dim: d, width of the tokens and of all three spaces.
+        heads, layers: of the HSTU stack; ``dim`` must be divisible by ``heads``.
+        time_buckets: number of log-bucketed time differences.
+        dropout: on the residual branch of every layer. item_dropout: share of the training tokens whose item is
+            hidden, so that unknown items are scored by their features.
+        page_size: candidates of a training page (1 to this many consecutive events, drawn at random) are all
+            scored against the history before the page, as in serving.
+        action_weight, surface_weight, retrieval_weight: of the auxiliary losses; the main task has weight 1.
+        temperature: of the two-tower retrieval loss over unit vectors.
+        storage_dtype: dtype in which the spaces are to be stored and logged.
+        epochs, batch_tokens, learning_rate, weight_decay: of the training run.
+    """
+
+    variant: Variant = "production"
+    max_history: int = 200
+    dim: int = 64
+    heads: int = 2
+    layers: int = 2
+    time_buckets: int = 80
+    dropout: float = 0.1
+    item_dropout: float = 0.02
+    page_size: int = 20
+    action_weight: float = 0.3
+    surface_weight: float = 0.1
+    retrieval_weight: float = 0.1
+    temperature: float = 0.07
+    storage_dtype: StorageDtype = "float32"
+    epochs: int = 2
+    batch_tokens: int = 4096
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.variant in ("research", "production"), f"unknown variant {self.variant!r}")
+        _require(self.storage_dtype in ("float16", "float32"), f"unknown storage_dtype {self.storage_dtype!r}")
+        _require_counts(self, "max_history", "dim", "heads", "layers", "time_buckets", "page_size", "epochs")
+        _require_counts(self, "batch_tokens")
+        _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by heads {self.heads}")
+        _require_fractions(self, "dropout", "item_dropout")
+        for name in ("learning_rate", "temperature"):
+            _require(getattr(self, name) > 0, f"{name} must be positive")
+        for name in ("action_weight", "surface_weight", "retrieval_weight", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative")
+
+    def with_changes(self, **changes: Any) -> FoundationConfig:
+        """A copy with some hyper-parameters replaced; raises ConfigInvalid like the constructor."""
+        return replace(self, **changes)

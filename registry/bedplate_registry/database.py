@@ -1,0 +1,94 @@
+"""The metadata database of the registry: one transaction per request or task, committed at its edge.
+
+Reads and writes have different session types, so that a function which only reads says so in its signature.
+On SQLite a write begins with ``BEGIN IMMEDIATE``: it waits for its turn instead of failing half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.orm import Session
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_ADVISORY_LOCK = 0xBED0001
+_BUSY_SECONDS = 30
+
+
+class ReadSession(Session):
+    """A session nobody commits."""
+
+
+class WriteSession(ReadSession):
+    """A session that :meth:`Database.write` commits when its block ends, and rolls back when it raises."""
+
+
+class Database:
+    """Engine, sessions and migrations of one database URL (``sqlite:////path`` or ``postgresql+psycopg://``)."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self.url = url
+        self.engine = _engine(url, pool_size)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision; safe when several processes start at once."""
+        with self.engine.connect().execution_options(bedplate_write=True) as connection, connection.begin():
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def read(self) -> Iterator[ReadSession]:
+        """A consistent view of the database; nothing is written."""
+        with (
+            self.engine.connect() as connection,
+            ReadSession(bind=connection, expire_on_commit=False) as session,
+        ):
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[WriteSession]:
+        """One write transaction: committed on return, rolled back on any exception."""
+        with (
+            self.engine.connect().execution_options(bedplate_write=True) as connection,
+            WriteSession(bind=connection, expire_on_commit=False) as session,
+        ):
+            yield session
+            session.commit()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=pool_size, max_overflow=2 * pool_size, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    event.listen(engine, "connect", _sqlite_connect)
+    event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _sqlite_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, below
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_SECONDS * 1000}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("bedplate_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

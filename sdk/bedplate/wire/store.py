@@ -1,0 +1,245 @@
+"""Documents of the embedding store: spaces, lookup, search, events, timelines, outcomes, training sets, jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bedplate.wire.common import Key, Name, Time, WireModel
+from bedplate.wire.registry import Dtype, KeyType, Metric
+
+IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+AnyKey = int | str
+
+
+class Space(WireModel):
+    """One embedding output of one version and the snapshot its readers see."""
+
+    reference: str = Field(examples=["core@7/item"])
+    foundation: str
+    version: int
+    space: str
+    dim: int
+    dtype: Dtype
+    metric: Metric
+    key_type: KeyType
+    snapshot: int | None = Field(description="the published snapshot's number; None: nothing published yet")
+    rows: int
+    pending_rows: int = Field(description="upserted and deleted rows not yet compacted into a snapshot")
+    updated_at: datetime
+
+
+class Snapshot(WireModel):
+    reference: str
+    snapshot: int
+    digest: str = Field(description="SHA-256 over its segments' and index's digests")
+    rows: int
+    bytes: int
+    index_kind: str
+    index_parameters: dict[str, Any]
+    recall_at_10: float | None = Field(description="measured against exact search on held vectors")
+    job: str | None
+    published_at: datetime
+
+
+class LookupRequest(WireModel):
+    keys: list[AnyKey] = Field(min_length=1, max_length=10_000, examples=[[1193, 661, 914]])
+
+
+class LookupAnswer(WireModel):
+    """``vectors[i]`` belongs to ``keys[i]``; where ``found[i]`` is false it is all zeros."""
+
+    reference: str
+    snapshot: int
+    dim: int
+    found: list[bool]
+    vectors: list[list[float]]
+
+
+class SearchRequest(WireModel):
+    """Exactly one of ``vectors`` and ``keys`` ("like this item"); a key's own row is left out of its answer."""
+
+    vectors: list[list[float]] | None = None
+    keys: list[AnyKey] | None = None
+    k: int = Field(default=10, ge=1, le=1000)
+    ef: int | None = Field(
+        default=None, ge=1, le=4096, description="search effort of the index; None: as tuned"
+    )
+
+
+class SearchHit(WireModel):
+    key: AnyKey
+    score: float
+
+
+class SearchAnswer(WireModel):
+    """One list of hits for each query; ``found`` tells, for a search by key, which keys exist."""
+
+    reference: str
+    snapshot: int
+    found: list[bool]
+    hits: list[list[SearchHit]]
+
+
+class UpsertRequest(WireModel):
+    keys: list[AnyKey]
+    vectors: list[list[float]]
+
+
+class DeleteRequest(WireModel):
+    keys: list[AnyKey]
+
+
+class WriteAnswer(WireModel):
+    """The write is durable. Readers whose ``sequence`` is at least this one see it."""
+
+    reference: str
+    rows: int
+    sequence: int
+
+
+class IndexSpecification(WireModel):
+    kind: IndexKind = "auto"
+    recall_target: float = Field(default=0.95, gt=0, le=1)
+
+
+class EmbedRequest(WireModel):
+    """Embed entities with the version, index the vectors, measure the recall, publish the snapshot."""
+
+    as_of: Time | None = Field(default=None, description="users: only events before this time; None: now")
+    partitions: int | None = Field(default=None, ge=1, le=4096)
+    index: IndexSpecification = IndexSpecification()
+    idempotency_key: str | None = Field(default=None, max_length=128)
+
+
+class EmbedAnswer(WireModel):
+    job: str
+
+
+class Event(WireModel):
+    """One thing a user did. ``features`` are the item's, as known then."""
+
+    user: Key
+    item: Key
+    action: str = Field(min_length=1, max_length=64, examples=["like"])
+    surface: Name
+    event_time: Time
+    label: float | None = None
+    features: dict[str, Any] | None = None
+
+
+class EventBatch(WireModel):
+    events: list[Event]
+
+
+class EventsAccepted(WireModel):
+    accepted: int
+    sequence: int = Field(description="the ingest sequence of the last event of the batch")
+
+
+class Item(WireModel):
+    """A catalogue entry: the item's features, e.g. ``{"genres": ["Action"], "year": 1995}``."""
+
+    key: Key
+    features: dict[str, Any] = Field(default_factory=dict)
+
+
+class ItemBatch(WireModel):
+    items: list[Item]
+
+
+class ItemsAccepted(WireModel):
+    accepted: int
+
+
+class Timeline(WireModel):
+    """A user's events strictly before ``at``, oldest first."""
+
+    user: str
+    at: datetime
+    events: list[Event]
+
+
+class Outcome(WireModel):
+    """What came of an impression; the label of one task."""
+
+    request_id: str = Field(min_length=1, max_length=64)
+    item: Key
+    task: Name = "label"
+    label: float
+    outcome_time: Time
+
+
+class OutcomeBatch(WireModel):
+    surface: Name
+    outcomes: list[Outcome]
+
+
+class OutcomesAccepted(WireModel):
+    accepted: int
+    duplicates: int = Field(
+        description="the same outcome again; a different label for a known one is a conflict"
+    )
+
+
+class TrainingSetCreate(WireModel):
+    """A point-in-time join of impressions, logged TAE and outcomes, pinned to foundation versions."""
+
+    name: Name
+    surface: Name
+    versions: list[str] = Field(min_length=1, examples=[["core@1", "core@2"]])
+    window_start: Time
+    window_end: Time
+    task: Name = "label"
+    history_length: int = Field(
+        default=16, ge=0, le=1024, description="same-surface events before each request"
+    )
+    attribution_end: Time | None = Field(default=None, description="outcomes up to this time; None: now")
+
+
+class TrainingSet(TrainingSetCreate):
+    id: str
+    team: str
+    state: Literal["building", "ready", "failed"]
+    job: str
+    rows: int | None = None
+    requests: int | None = None
+    bytes: int | None = None
+    digest: str | None = None
+    created_at: datetime
+
+
+class TrainingSetFile(WireModel):
+    """A part of a materialised training set; ``url`` is signed and needs no token."""
+
+    name: str
+    table: Literal["rows", "requests"]
+    rows: int
+    bytes: int
+    sha256: str
+    url: str
+
+
+class JobProgress(WireModel):
+    stage: str
+    done: int
+    total: int
+    unit: str = "rows"
+
+
+class Job(WireModel):
+    id: str
+    kind: str = Field(examples=["embed"])
+    subject: str = Field(examples=["core@7/item"])
+    state: JobState
+    team: str
+    progress: list[JobProgress]
+    attempts: int
+    error: str | None = None
+    result: dict[str, Any] | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
