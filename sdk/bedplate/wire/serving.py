@@ -10,7 +10,7 @@ from bedplate.wire.common import Key, Name, Time, WireModel
 
 
 class TaeRequest(WireModel):
-    """The TAE of every candidate for every active version, logged with the impression unless ``log`` is false."""
+    """The TAE of every candidate for every active version; logged with the impression unless asked not to."""
 
     user: Key
     surface: Name

@@ -1,4 +1,4 @@
-"""Documents of the embedding store: spaces, lookup, search, events, timelines, outcomes, training sets, jobs."""
+"""Documents of the store: spaces, lookup, search, events, timelines, outcomes, training sets, jobs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LookupAnswer(WireModel):
 
 
 class SearchRequest(WireModel):
-    """Exactly one of ``vectors`` and ``keys`` ("like this item"); a key's own row is left out of its answer."""
+    """Exactly one of ``vectors`` and ``keys``; a key's own row is left out of its answer."""
 
     vectors: list[list[float]] | None = None
     keys: list[AnyKey] | None = None
