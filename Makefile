@@ -1,0 +1,52 @@
+# Every habit of this repository, one target each. `make help` lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := sdk modeling registry embedding_store workers services
+
+.PHONY: help install demo up test check lint types imports format bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bedplate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "Installing into $(VENV) (about 1.5 GB with torch, some minutes the first time) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,cpu,dev]'
+	@touch $@
+
+install: $(STAMP) ## .venv with everything in it
+
+demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves the platform running, DATASET=synthetic|DIR
+	@$(BIN)/bedplate demo --dataset $(or $(DATASET),movielens-1m) $(if $(KEEP),--keep)
+
+up: $(STAMP) ## the platform on this machine, until Ctrl-C
+	@$(BIN)/bedplate up
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest
+
+check: lint types imports ## lint, types and import contracts
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(STAMP) ## the floors of the house
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## the benchmarks: each figure as a ratio to the physical limit measured in the same run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
