@@ -1,0 +1,68 @@
+"""A small world with a known optimum: surfaces share the users' tastes, so a foundation can help.
+
+Every user has a taste vector, every item a place in the same plane; a label is 1 with probability
+sigmoid(scale * taste . place + bias). The NE of that probability is the best any model can reach (Bayes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bedplate_modeling.metrics import normalized_entropy
+from bedplate_services.demo.worlds import World
+
+SURFACES = ("feed", "groups", "reels")
+TERMS = "Synthetic events, made here from a seed; no terms apply."
+_FIRST_SECOND = 1_700_000_000
+_SCALE = 3.0
+_TASTE_DIM = 2
+
+
+def make(*, users: int = 400, items: int = 120, events_per_user: int = 60, seed: int = 0) -> World:
+    """``users * events_per_user`` events over three surfaces; the same seed gives the same world."""
+    random = np.random.default_rng(seed)
+    taste_UD = random.normal(size=(users, _TASTE_DIM))
+    place_ID = random.normal(size=(items, _TASTE_DIM)) / np.sqrt(_TASTE_DIM)
+    bias_I = random.normal(scale=0.3, size=items)
+    surface_I = np.arange(items) % len(SURFACES)
+    user_E, item_E, second_E = _visits(random, users, items, events_per_user)
+    logit_E = _SCALE * (taste_UD[user_E] * place_ID[item_E]).sum(1) + bias_I[item_E]
+    probability_E = 1 / (1 + np.exp(-logit_E))
+    label_E = (random.random(len(user_E)) < probability_E).astype(np.float32)
+    names = np.asarray(SURFACES)[surface_I[item_E]]
+    events = pa.table(
+        {
+            "user": pa.array([f"u{user}" for user in user_E.tolist()]),
+            "item": pa.array([f"i{item}" for item in item_E.tolist()]),
+            "action": pa.array(np.where(label_E == 1, "like", "skip").tolist()),
+            "surface": pa.array(names.tolist()),
+            "event_time": pa.array(second_E * 1_000_000, pa.timestamp("us", "UTC")),
+            "label": pa.array(label_E, pa.float32()),
+        }
+    )
+    features: dict[str, dict[str, Any]] = {
+        f"i{item}": {"kind": SURFACES[surface_I[item]]} for item in range(items)
+    }
+    bayes = {
+        surface: normalized_entropy(label_E[names == surface], probability_E[names == surface])
+        for surface in SURFACES
+    }
+    return World("synthetic", TERMS, events, features, bayes)
+
+
+def _visits(
+    random: np.random.Generator, users: int, items: int, events_per_user: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Users arrive over time and come in sessions; nobody sees an item twice."""
+    user = np.repeat(np.arange(users), events_per_user)
+    item = np.concatenate([random.permutation(items)[:events_per_user] for _ in range(users)])
+    arrival = np.sort(random.integers(0, 80 * 86_400, users))
+    session = np.tile(np.arange(events_per_user) // 12, users) * 4 * 86_400
+    within = np.tile(np.arange(events_per_user) % 12, users) * 20
+    second = _FIRST_SECOND + arrival[user] + session + within
+    order = np.lexsort((np.arange(len(user)), second))
+    return user[order], item[order], second[order]
