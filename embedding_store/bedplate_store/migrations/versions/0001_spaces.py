@@ -1,0 +1,69 @@
+"""Spaces, snapshots and writes."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from bedplate_store.tables.base import UtcTime, big_id, key_text
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "spaces",
+        sa.Column("id", big_id(), nullable=False),
+        sa.Column("foundation", key_text(63), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("space", key_text(63), nullable=False),
+        sa.Column("dim", sa.Integer(), nullable=False),
+        sa.Column("dtype", key_text(16), nullable=False),
+        sa.Column("metric", key_text(16), nullable=False),
+        sa.Column("entity", key_text(16), nullable=True),
+        sa.Column("key_type", key_text(16), nullable=False),
+        sa.Column("team", key_text(63), nullable=False),
+        sa.Column("snapshot", sa.Integer(), nullable=True),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_spaces"),
+        sa.UniqueConstraint("foundation", "version", "space", name="uq_spaces_foundation_version_space"),
+    )
+    op.create_table(
+        "snapshots",
+        sa.Column("space_id", big_id(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("digest", key_text(64), nullable=False),
+        sa.Column("segments", sa.JSON(), nullable=False),
+        sa.Column("index_document", sa.JSON(), nullable=True),
+        sa.Column("row_count", sa.BigInteger(), nullable=False),
+        sa.Column("byte_count", sa.BigInteger(), nullable=False),
+        sa.Column("covers_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("job", key_text(64), nullable=True),
+        sa.Column("published_at", UtcTime(), nullable=False),
+        sa.Column("superseded_at", UtcTime(), nullable=True),
+        sa.Column("collected_at", UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("space_id", "number", name="pk_snapshots"),
+        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_snapshots_space_id"),
+    )
+    op.create_table(
+        "writes",
+        sa.Column("space_id", big_id(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("digest", key_text(64), nullable=False),
+        sa.Column("segment", sa.JSON(), nullable=False),
+        sa.Column("row_count", sa.BigInteger(), nullable=False),
+        sa.Column("written_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("space_id", "sequence", name="pk_writes"),
+        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_writes_space_id"),
+    )
+    op.create_index("ix_writes_digest", "writes", ["digest"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_writes_digest", table_name="writes")
+    op.drop_table("writes")
+    op.drop_table("snapshots")
+    op.drop_table("spaces")
