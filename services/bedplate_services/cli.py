@@ -1,0 +1,58 @@
+"""The commands that need more than the ground floor; the SDK's command line finds them by entry point.
+
+The imports in the functions are deliberate: ``bedplate`` loads this module for every command, and the
+platform's libraries would cost each of them half a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def up(
+    data: Annotated[
+        Path | None, typer.Option(help="Where everything is kept. Default: $BEDPLATE_DATA or ~/.bedplate.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Registry and store; 0: any free port.")] = 8700,
+    inference_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Inference. Default: the next port; 0: any free one.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; loopback by default.")] = "127.0.0.1",
+    json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
+) -> None:
+    """Start the whole platform on this machine and keep it running until Ctrl-C."""
+    from bedplate_services.supervisor.command import run_platform
+    from bedplate_services.supervisor.platform import Platform
+
+    next_port = port + 1 if port else 0
+    platform = Platform(
+        data,
+        host=host,
+        port=port,
+        inference_port=next_port if inference_port is None else inference_port,
+        report=lambda message: typer.echo(message, err=True),
+    )
+    run_platform(platform, as_json=json)
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="The platform's data directory. Default: a new one for this run.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="A directory of your own events (Parquet or CSV). Default: MovieLens-1M, fetched."),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Leave the platform running and print its URLs.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Registry and store; 0: any free port.")] = 8700,
+    json: Annotated[Path | None, typer.Option(help="Write the result here as JSON.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds for each expert.")] = 3,
+    quick: Annotated[bool, typer.Option(help="A small part of the data: minutes become seconds.")] = False,
+) -> None:
+    """Run the main job end to end on real data and print what the foundation is worth."""
+    from bedplate_services.demo.main import run
+
+    run(data=data, dataset=dataset, keep=keep, port=port, json_path=json, seeds=seeds, quick=quick)

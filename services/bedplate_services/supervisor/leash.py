@@ -1,0 +1,32 @@
+"""``python -m bedplate_services.supervisor.leash FD MODULE [ARGUMENTS...]``: run a module, die with the caller.
+
+FD is the reading end of a pipe whose only writing end the supervisor holds and never writes to. The kernel
+closes that end however the supervisor ends, kill -9 included, and the read below returns. PR_SET_PDEATHSIG would
+do the same on Linux alone, and it fires when the *thread* that started the child ends.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import threading
+
+
+def _die_with(descriptor: int) -> None:
+    os.read(descriptor, 1)
+    # Not SIGTERM: a new platform may start on the same directory at once, and what was acknowledged is durable.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    descriptor, module, *rest = arguments
+    os.set_inheritable(int(descriptor), False)
+    threading.Thread(target=_die_with, args=(int(descriptor),), name="leash", daemon=True).start()
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,231 @@
+"""The platform on one machine, started and stopped from Python: ``bedplate up``, tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
+from bedplate_services.supervisor.data_directory import DataDirectory, DirectoryLock, write_private
+from bedplate_services.supervisor.first_start import ensure_admin_token, migrate, write_client
+from bedplate_services.supervisor.ports import choose_ports
+from bedplate_services.supervisor.supervision import Report, Supervision
+
+READY_POLL_SECONDS = 0.1
+
+
+class Platform:
+    """All of Bedplate on one data directory: an API, an inference service, a worker and a reconciler.
+
+    Args:
+        data_dir: None: BEDPLATE_DATA, or ``~/.bedplate``.
+        port, inference_port: 0: any free port.
+        environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``.
+        report: told in words when a child is restarted or had to be killed.
+
+    Attributes:
+        url, inference_url: where the services answer, once started. ``client_url`` is what a Client wants.
+        token: the admin token.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        inference_port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        policy: Callable[[], RestartPolicy] = RestartPolicy,
+        report: Report = lambda _message: None,
+    ) -> None:
+        self.directory = DataDirectory.at(data_dir)
+        self.url = ""
+        self.inference_url = ""
+        self.token = ""
+        self._host = host
+        self._ports = (port, inference_port)
+        self._environment = dict(environment or {})
+        self._policy = policy
+        self._report = report
+        self._lock = DirectoryLock(self.directory)
+        self._supervision: Supervision | None = None
+
+    @property
+    def client_url(self) -> str:
+        return self.url
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The children's names, in the order in which they start."""
+        return tuple(child.name for child in self._specifications(0, 0))
+
+    def start(
+        self, *, timeout_seconds: float = 120.0, became_ready: Callable[[str], None] = lambda _name: None
+    ) -> Self:
+        """Start everything and wait until all of it works; on failure nothing is left running.
+
+        Args:
+            became_ready: called with each child's name.
+
+        Raises:
+            DataDirectoryInUse, PortInUse: something else has them.
+            ChildFailed: a child crashed again and again, or was not ready in time.
+        """
+        self.directory.create()
+        self._lock.acquire()
+        try:
+            self.directory.processes.unlink(missing_ok=True)
+            port, inference_port = self._claim_ports()
+            migrate(self.directory)
+            self.token = ensure_admin_token(self.directory, datetime.now(UTC))
+            self._supervision = Supervision(
+                self._specifications(port, inference_port),
+                environment=self._child_environment(port, inference_port),
+                logs=self.directory.logs,
+                policy=self._policy,
+                report=self._report,
+                changed=self._record_processes,
+            )
+            self._supervision.start()
+            self._wait_until_ready(self._supervision, timeout_seconds, became_ready)
+            write_client(self.directory, self.url, self.token)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Block until stopped; False when the time ran out first. Raises ChildFailed."""
+        return self._started().wait(timeout_seconds)
+
+    def stop(self, *, grace_seconds: float = 10.0) -> None:
+        """Stop all children, gracefully if they let us; safe to call twice."""
+        if self._supervision is not None:
+            killed = self._supervision.stop(grace_seconds)
+            if killed:
+                self._report(f"{', '.join(killed)} did not stop within {grace_seconds:g} s and was killed")
+            self._supervision = None
+            self.directory.processes.unlink(missing_ok=True)
+        self._lock.release()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the living children, by name."""
+        return self._started().pids()
+
+    def _started(self) -> Supervision:
+        if self._supervision is None:
+            raise RuntimeError("the platform is not started")
+        return self._supervision
+
+    def _claim_ports(self) -> tuple[int, int]:
+        wanted = list(zip(self._ports, ("--port", "--inference-port"), strict=True))
+        port, inference_port = choose_ports(self._host, wanted)
+        shown = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{shown}:{port}"
+        self.inference_url = f"http://{shown}:{inference_port}"
+        return port, inference_port
+
+    def _specifications(self, port: int, inference_port: int) -> list[ChildSpecification]:
+        ready = self.directory.ready
+        worker, reconciler = ready / "worker", ready / "reconciler"
+        return [
+            ChildSpecification("api", "bedplate_services.api", ready_url=f"{self.url}/readyz"),
+            ChildSpecification(
+                "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
+            ),
+            ChildSpecification(
+                "worker", "bedplate_workers", ("--ready-file", str(worker)), ready_file=worker
+            ),
+            ChildSpecification(
+                "reconciler",
+                "bedplate_workers.reconciler",
+                ("--ready-file", str(reconciler)),
+                ready_file=reconciler,
+            ),
+        ]
+
+    def _child_environment(self, port: int, inference_port: int) -> dict[str, str]:
+        directory = self.directory
+        own = {
+            "REGISTRY_DATABASE_URL": directory.registry_database_url,
+            "STORE_DATABASE_URL": directory.store_database_url,
+            "OBJECTS_URL": directory.objects_url,
+            "BROKER_URL": directory.broker_url,
+            "CACHE_DIR": str(directory.cache),
+            "SPOOL_DIR": str(directory.spool),
+            "HOST": self._host,
+            "PORT": str(port),
+            "INFERENCE_HOST": self._host,
+            "INFERENCE_PORT": str(inference_port),
+            "INFERENCE_URL": self.inference_url,
+            "PUBLIC_URL": self.url,
+            "SIGNING_KEY": directory.read_or_make_secret(directory.signing_key),
+        }
+        return {
+            **os.environ,
+            **{f"BEDPLATE_{name}": value for name, value in own.items()},
+            **self._environment,
+        }
+
+    def _record_processes(self, pids: dict[str, int]) -> None:
+        document = {
+            "supervisor": os.getpid(),
+            "children": pids,
+            "url": self.url,
+            "inference_url": self.inference_url,
+        }
+        write_private(self.directory.processes, json.dumps(document, indent=2) + "\n")
+
+    def _wait_until_ready(
+        self, supervision: Supervision, timeout_seconds: float, became_ready: Callable[[str], None]
+    ) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        waiting = [child.specification for child in supervision.children.values()]
+        with httpx.Client(timeout=5.0, trust_env=False) as client:
+            while waiting:
+                for specification in [one for one in waiting if _is_ready(client, one)]:
+                    waiting.remove(specification)
+                    became_ready(specification.name)
+                if time.monotonic() >= deadline:
+                    raise _not_ready(supervision, waiting[0], timeout_seconds)
+                supervision.wait(READY_POLL_SECONDS if waiting else 0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _is_ready(client: httpx.Client, specification: ChildSpecification) -> bool:
+    if specification.ready_file is not None:
+        return specification.ready_file.exists()
+    if specification.ready_url is None:
+        raise RuntimeError(f"{specification.name} has neither ready_url nor ready_file")
+    try:
+        return client.get(specification.ready_url).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False  # not listening yet
+
+
+def _not_ready(supervision: Supervision, waiting: ChildSpecification, timeout_seconds: float) -> ChildFailed:
+    child = supervision.children[waiting.name]
+    return ChildFailed(
+        f"{waiting.name} was not ready within {timeout_seconds:g} s. "
+        f"The end of {child.log}:\n{child.log_tail()}",
+        child=waiting.name,
+    )
