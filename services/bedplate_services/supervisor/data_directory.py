@@ -94,10 +94,10 @@ class DataDirectory:
         for folder in ("objects", "broker", "cache", "spool", "logs", "ready"):
             (self.root / folder).mkdir(mode=0o700, exist_ok=True)
 
-    def read_or_make_secret(self, path: Path) -> str:
+    def read_or_make_secret(self, path: Path, prefix: str = "") -> str:
         """The secret in ``path``; made at random, mode 0600, where there is none yet."""
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(32))
+            write_private(path, prefix + secrets.token_urlsafe(32) + "\n")
         return path.read_text(encoding="utf-8").strip()
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from bedplate.errors import NotFound
-from bedplate.wire.registry import TeamCreate, TokenCreate
-from bedplate_registry import teams, tokens
+from bedplate.errors import Unauthenticated
+from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
-from bedplate_registry.database import WriteSession
 from bedplate_services.supervisor.data_directory import DataDirectory, write_private
 from bedplate_store.database import Database as StoreDatabase
-
-ADMIN_TEAM = "admin"
 
 
 def migrate(directory: DataDirectory) -> None:
@@ -27,30 +23,26 @@ def migrate(directory: DataDirectory) -> None:
 
 
 def ensure_admin_token(directory: DataDirectory, now: datetime) -> str:
-    """The admin team's token; issued and written to ``admin-token`` (0600) where that file is missing.
+    """The admin token in ``admin-token`` (0600); made where that file is missing.
 
-    The registry keeps the hash alone, so a lost file means a new token; the old one
-    stays valid until revoked.
+    The file is written before the registry learns the hash, so a start that is cut off goes on with the
+    same token. The registry cannot give back a lost one: a missing file means a further token.
+
+    Raises:
+        Unauthenticated: the token in the file was revoked.
     """
-    if directory.admin_token.exists():
-        return directory.admin_token.read_text(encoding="utf-8").strip()
+    secret = directory.read_or_make_secret(directory.admin_token, tokens.SECRET_PREFIX)
     database = RegistryDatabase(directory.registry_database_url)
     try:
         with database.write() as session:
-            _ensure_team(session, now)
-            issue = TokenCreate(description="made by bedplate up", role="admin")
-            secret: str = tokens.issue(session, ADMIN_TEAM, issue, now).secret
+            tokens.bootstrap_admin(session, now, secret)
+    except Unauthenticated as error:
+        raise Unauthenticated(
+            f"The token in {directory.admin_token} was revoked. Delete the file to have a new one made."
+        ) from error
     finally:
         database.close()
-    write_private(directory.admin_token, secret + "\n")
     return secret
-
-
-def _ensure_team(session: WriteSession, now: datetime) -> None:
-    try:
-        teams.get(session, ADMIN_TEAM)
-    except NotFound:
-        teams.create(session, TeamCreate(name=ADMIN_TEAM, description="runs this platform"), now)
 
 
 def write_client(directory: DataDirectory, url: str, token: str) -> None:

@@ -1,8 +1,8 @@
-"""``python -m bedplate_services.supervisor.leash FD MODULE [ARGUMENTS...]``: run a module, die with the caller.
+"""``python -m bedplate_services.supervisor.leash FD MODULE [ARGUMENTS...]``: run a module on a leash.
 
 FD is the reading end of a pipe whose only writing end the supervisor holds and never writes to. The kernel
-closes that end however the supervisor ends, kill -9 included, and the read below returns. PR_SET_PDEATHSIG would
-do the same on Linux alone, and it fires when the *thread* that started the child ends.
+closes that end however the supervisor ends, kill -9 included, and the read below returns. PR_SET_PDEATHSIG
+would do the same on Linux alone, and it fires when the *thread* that started the child ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import threading
 
 def _die_with(descriptor: int) -> None:
     os.read(descriptor, 1)
-    # Not SIGTERM: a new platform may start on the same directory at once, and what was acknowledged is durable.
+    # Not SIGTERM: a new platform may start on the same directory at once, and what was
+    # acknowledged is durable.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
