@@ -1,6 +1,7 @@
 """Events, items, the impression log's index, outcomes and training sets.
 
-Times that come and go in bulk are plain int64 microseconds UTC: a conversion per row would cost more than the row.
+Their times are plain int64 microseconds UTC: they come and go in bulk, where a conversion per row would cost
+more than the row.
 """
 
 from __future__ import annotations
