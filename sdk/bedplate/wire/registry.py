@@ -216,3 +216,27 @@ class Evaluation(EvaluationCreate):
     id: int
     team: str
     created_at: datetime
+
+
+class TransferRatio(WireModel):
+    """How much of a foundation's gain arrives in one expert: (NE of the expert on ``from_version`` - on
+    ``to_version``) / (NE of ``from_version`` - of ``to_version``). NE are means over seeds; the expert's over
+    those that both sides have.
+    """
+
+    surface: str
+    task: str
+    from_version: str = Field(examples=["core@1"])
+    to_version: str = Field(examples=["core@2"])
+    expert: str = Field(examples=["action-ranker"])
+    variant: str = Field(examples=["tae"])
+    window_start: datetime
+    window_end: datetime
+    foundation_ne_from: float
+    foundation_ne_to: float
+    expert_ne_from: float
+    expert_ne_to: float
+    seeds: int = Field(description="pairs of expert evaluations with the same seed")
+    ratio: float | None = Field(description="None where the foundation's NE did not change; see ``reason``")
+    ratio_std: float | None = Field(description="sample standard deviation over seeds; None with one seed")
+    reason: str | None = None
