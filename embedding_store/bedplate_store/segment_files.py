@@ -1,0 +1,143 @@
+"""The files of a segment, byte for byte; docs/format.md says the same in prose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.errors import InternalError
+from bedplate.wire.registry import Dtype, KeyType
+from bedplate_store.keys import Column, Int64Column, StringColumn, StringKeys
+from bedplate_store.mapping import map_file
+from bedplate_store.objects import ObjectStore
+
+SEGMENTS_PREFIX = "segments/"
+MANIFEST = "manifest.json"
+_FORMAT = "bedplate-segment"
+_FORMAT_VERSION = 1
+
+VectorArray = NDArray[np.float16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What a segment holds. ``bytes`` counts its files without the manifest."""
+
+    digest: str
+    rows: int
+    tombstones: int
+    bytes: int
+    key_type: KeyType
+    dim: int
+    dtype: Dtype
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document; :meth:`from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SegmentInfo:
+        return cls(**{field.name: document[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """Size and lower-case hex SHA-256 of one file of a segment."""
+
+    bytes: int
+    sha256: str
+
+
+def file_info(data: bytes | memoryview) -> FileInfo:
+    """Size and digest of a file with this content."""
+    return FileInfo(memoryview(data).nbytes, hashlib.sha256(data).hexdigest())
+
+
+def object_key(digest: str, name: str) -> str:
+    """Key of a segment's file in the object store."""
+    return f"{SEGMENTS_PREFIX}{digest}/{name}"
+
+
+def describe(
+    files: Mapping[str, FileInfo], rows: int, tombstones: int, key_type: KeyType, dim: int, dtype: Dtype
+) -> tuple[SegmentInfo, bytes]:
+    """The segment's info and its manifest, whose SHA-256 is the segment's digest."""
+    document = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "key_type": key_type,
+        "rows": rows,
+        "tombstones": tombstones,
+        "dim": dim,
+        "dtype": dtype,
+        "files": {name: asdict(file) for name, file in files.items()},
+    }
+    manifest = json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
+    digest = hashlib.sha256(manifest).hexdigest()
+    total = sum(file.bytes for file in files.values())
+    return SegmentInfo(digest, rows, tombstones, total, key_type, dim, dtype), manifest
+
+
+def read_manifest(objects: ObjectStore, digest: str) -> tuple[SegmentInfo, dict[str, FileInfo]]:
+    """The manifest of a segment, verified against its digest.
+
+    Raises:
+        NotFound: there is no such segment.
+        InternalError: the manifest is damaged or of a later format.
+    """
+    data = objects.get(object_key(digest, MANIFEST))
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise InternalError(f"the manifest of segment {digest} is damaged: restore it from a copy.")
+    document = json.loads(data)
+    if document["format_version"] != _FORMAT_VERSION:
+        raise InternalError(
+            f"segment {digest} has format version {document['format_version']}, this release reads "
+            f"{_FORMAT_VERSION}: read it with the release that wrote it or a later one."
+        )
+    files = {name: FileInfo(**file) for name, file in document.pop("files").items()}
+    total = sum(file.bytes for file in files.values())
+    return SegmentInfo.from_json({**document, "digest": digest, "bytes": total}), files
+
+
+def column_bytes(column: Column) -> bytes:
+    """The file of a key column."""
+    if isinstance(column, Int64Column):
+        return column.values.astype("<i8", copy=False).tobytes()
+    return b"".join(
+        (
+            column.strings.offsets.astype("<i8", copy=False).tobytes(),
+            column.hashes.astype("<u8", copy=False).tobytes(),
+            column.hash_rows.astype("<u4", copy=False).tobytes(),
+            column.strings.heap.tobytes(),
+        )
+    )
+
+
+def read_column(path: Path | None, rows: int, key_type: KeyType) -> Column:
+    """The key column of ``rows`` keys in a file; None: a column without keys."""
+    data = map_or_empty(path)
+    if key_type == "int64":
+        return Int64Column(data.view("<i8"))
+    if path is None:
+        return StringColumn.build(StringKeys(data, np.zeros(1, np.int64)))
+    ends = np.cumsum([8 * (rows + 1), 8 * rows, 4 * rows])
+    offsets, hashes, hash_rows, heap = np.split(data, ends)
+    return StringColumn(StringKeys(heap, offsets.view("<i8")), hashes.view("<u8"), hash_rows.view("<u4"))
+
+
+def as_vectors(data: NDArray[np.uint8], info: SegmentInfo) -> VectorArray:
+    """The bytes of a vectors file as [rows, dim] in the storage dtype."""
+    vectors: VectorArray = data.view(np.dtype(info.dtype).newbyteorder("<")).reshape(info.rows, info.dim)
+    return vectors
+
+
+def map_or_empty(path: Path | None) -> NDArray[np.uint8]:
+    """The file's bytes, advised for random access; a file of no bytes is not stored at all."""
+    return np.empty(0, np.uint8) if path is None else map_file(path, "random")

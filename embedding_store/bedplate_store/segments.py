@@ -1,0 +1,293 @@
+"""Segments: immutable, content-addressed sets of columns. docs/format.md is their specification.
+
+A segment lies under ``segments/<digest>/``. Its digest is the SHA-256 of its manifest, which holds the SHA-256
+of every other file, so the same content has the same digest wherever and whenever it was made.
+Shapes: n rows given, r rows stored, d the dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.errors import DimensionMismatch, InvalidRequest, NonFiniteVectors
+from bedplate.wire.registry import Dtype, KeyType
+from bedplate_store.keys import (
+    Column,
+    Keys,
+    RawKeys,
+    build_column,
+    check_writable,
+    concatenate,
+    parse_keys,
+    sort_last_wins,
+    take,
+)
+from bedplate_store.mapping import local_file, map_file
+from bedplate_store.objects import ObjectStore
+from bedplate_store.segment_files import (
+    MANIFEST,
+    SEGMENTS_PREFIX,
+    FileInfo,
+    SegmentInfo,
+    VectorArray,
+    as_vectors,
+    column_bytes,
+    describe,
+    file_info,
+    map_or_empty,
+    object_key,
+    read_column,
+    read_manifest,
+)
+
+__all__ = [
+    "SEGMENTS_PREFIX",
+    "Segment",
+    "SegmentInfo",
+    "VectorArray",
+    "merge_segments",
+    "open_segment",
+    "segment_is_whole",
+    "validate_vectors",
+    "write_segment",
+]
+
+_MERGE_CHUNK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An open segment, mapped from its files.
+
+    Attributes:
+        column: the sorted keys [r].
+        vectors: [r, d] in the storage dtype, read-only, advised for random access.
+        tombstones: the sorted keys this segment deletes from older ones.
+    """
+
+    info: SegmentInfo
+    column: Column
+    vectors: VectorArray
+    tombstones: Keys
+    vectors_path: Path | None
+
+    @property
+    def keys(self) -> Keys:
+        return self.column.keys
+
+    def find(self, keys: Keys) -> NDArray[np.int64]:
+        """Row of each key [n] int64, -1 where this segment has none."""
+        return self.column.find(keys)
+
+    @cached_property
+    def scan(self) -> VectorArray:
+        """The same vectors through a mapping advised for reading from front to back."""
+        if self.vectors_path is None:
+            return self.vectors
+        return as_vectors(map_file(self.vectors_path, "sequential"), self.info)
+
+
+def validate_vectors(vectors: Any, dim: int, dtype: Dtype = "float32") -> VectorArray:
+    """Return ``vectors`` [n, dim] in ``dtype``, C-contiguous; it is a copy only where it must be.
+
+    Raises:
+        DimensionMismatch: not [n, dim], or rows of different lengths.
+        NonFiniteVectors: NaN or infinity, also one made by the cast to ``dtype``; names the first bad row.
+    """
+    try:
+        array = np.asarray(vectors)
+        if array.dtype.kind not in "fiu":
+            array = array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise DimensionMismatch(f"each vector is a list of {dim} numbers; these are not.", dim=dim) from None
+    if array.shape == (0,):
+        array = array.reshape(0, dim)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise DimensionMismatch(
+            f"the space has dimension {dim}, the vectors have shape {list(array.shape)}: send [rows, {dim}].",
+            dim=dim,
+        )
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(array, dtype=np.dtype(dtype))
+    finite = np.isfinite(cast)
+    if not finite.all():
+        _raise_non_finite(array, int(np.flatnonzero(~finite.all(axis=1))[0]), dtype)
+    return cast
+
+
+def write_segment(
+    objects: ObjectStore,
+    *,
+    keys: RawKeys,
+    vectors: Any,
+    dtype: Dtype,
+    key_type: KeyType,
+    tombstones: RawKeys | None = None,
+) -> SegmentInfo:
+    """Write a segment of ``keys`` [n] and ``vectors`` [n, d], in any order; of equal keys the last row counts.
+
+    ``tombstones`` are keys whose rows in older segments no longer exist. A segment of tombstones alone takes
+    vectors of shape [0, d]. When this returns the segment is durable; writing the same content again changes
+    nothing but its age.
+
+    Raises:
+        DimensionMismatch, NonFiniteVectors: see :func:`validate_vectors`.
+        KeyTypeMismatch: the keys are not of ``key_type``.
+        InvalidRequest: as many keys as vectors are needed; a key both written and deleted; an illegal key.
+    """
+    array = np.asarray(vectors)
+    dim = array.shape[1] if array.ndim == 2 else 0
+    rows = validate_vectors(array, dim, dtype)
+    parsed = parse_keys(keys, key_type)
+    deleted = parse_keys([] if tombstones is None else tombstones, key_type)
+    check_writable(parsed)
+    check_writable(deleted)
+    if len(parsed) != len(rows):
+        raise InvalidRequest(f"{len(parsed)} keys for {len(rows)} vectors: send one vector for each key.")
+    order = sort_last_wins(parsed)
+    if len(order) != len(parsed) or (order != np.arange(len(order))).any():
+        parsed, rows = take(parsed, order), rows[order]
+    column = build_column(parsed)
+    deleted = take(deleted, sort_last_wins(deleted))
+    if len(deleted) and (column.find(deleted) >= 0).any():
+        raise InvalidRequest("a key is both written and deleted in one segment: send it in one of the two.")
+    files: dict[str, bytes | memoryview] = {}
+    if len(rows):
+        files = {"keys": column_bytes(column), "vectors": rows.data.cast("B")}
+    if len(deleted):
+        files["tombstones"] = column_bytes(build_column(deleted))
+    infos = {name: file_info(data) for name, data in files.items()}
+    info, manifest = describe(infos, len(rows), len(deleted), key_type, dim, dtype)
+    for name, data in files.items():
+        objects.put(object_key(info.digest, name), data)
+    objects.put(
+        object_key(info.digest, MANIFEST), manifest
+    )  # last: a segment without a manifest does not exist
+    return info
+
+
+def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
+    """Map the segment into memory; what is not on this machine is fetched into ``cache_dir`` once.
+
+    Raises:
+        NotFound: there is no such segment.
+        InternalError: its files are damaged.
+    """
+    info, files = read_manifest(objects, digest)
+
+    def path(name: str) -> Path | None:
+        if name not in files:
+            return None
+        file = files[name]
+        return local_file(objects, object_key(digest, name), cache_dir, bytes_=file.bytes, sha256=file.sha256)
+
+    vectors_path = path("vectors")
+    return Segment(
+        info=info,
+        column=read_column(path("keys"), info.rows, info.key_type),
+        vectors=as_vectors(map_or_empty(vectors_path), info),
+        tombstones=read_column(path("tombstones"), info.tombstones, info.key_type).keys,
+        vectors_path=vectors_path,
+    )
+
+
+def merge_segments(objects: ObjectStore, cache_dir: Path, digests: Sequence[str]) -> SegmentInfo:
+    """Fold segments, oldest first, into one: the newest row of each key wins, deleted keys and tombstones go.
+
+    Keys are held in memory, vectors are streamed. The result depends on nothing but the content.
+
+    Raises:
+        InvalidRequest: no segments, or segments of different dimension, dtype or key type.
+    """
+    segments = [open_segment(objects, digest, cache_dir) for digest in digests]
+    shapes = {(each.info.key_type, each.info.dim, each.info.dtype) for each in segments}
+    if len(shapes) != 1:
+        raise InvalidRequest(f"segments merge only when they are alike; these are {sorted(shapes)}.")
+    ((key_type, dim, dtype),) = shapes
+    if len(segments) == 1 and segments[0].info.tombstones == 0:
+        return segments[0].info
+    keys, source, row = _surviving(segments, key_type)
+    if len(keys) == 0:
+        return write_segment(objects, keys=[], vectors=np.empty((0, dim)), dtype=dtype, key_type=key_type)
+    partial = cache_dir / "building" / f"vectors-{uuid.uuid4().hex}"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        vectors = _write_vectors(partial, _gather(segments, source, row))
+        column = column_bytes(build_column(keys))
+        files = {"keys": file_info(column), "vectors": vectors}
+        info, manifest = describe(files, len(keys), 0, key_type, dim, dtype)
+        objects.put(object_key(info.digest, "keys"), column)
+        objects.put_file(object_key(info.digest, "vectors"), partial)
+        objects.put(object_key(info.digest, MANIFEST), manifest)
+    finally:
+        partial.unlink(missing_ok=True)
+    return info
+
+
+def segment_is_whole(objects: ObjectStore, info: SegmentInfo) -> bool:
+    """Whether every file of the segment lies in the object store."""
+    names = [MANIFEST]
+    names += ["keys", "vectors"] if info.rows else []
+    names += ["tombstones"] if info.tombstones else []
+    return all(objects.size(object_key(info.digest, name)) is not None for name in names)
+
+
+def _surviving(
+    segments: Sequence[Segment], key_type: KeyType
+) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
+    """The keys that live after all segments, sorted, with the segment and the row that hold their vector."""
+    parts: list[Keys] = []
+    sources: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int64]] = []
+    for ordinal, segment in enumerate(segments):
+        parts += [segment.keys, segment.tombstones]
+        sources.append(np.full(len(segment.keys) + len(segment.tombstones), ordinal))
+        rows += [np.arange(len(segment.keys)), np.full(len(segment.tombstones), -1)]
+    keys, source, row = concatenate(parts, key_type), np.concatenate(sources), np.concatenate(rows)
+    newest = sort_last_wins(keys)
+    newest = newest[row[newest] >= 0]
+    return take(keys, newest), source[newest], row[newest]
+
+
+def _gather(
+    segments: Sequence[Segment], source: NDArray[np.int64], row: NDArray[np.int64]
+) -> Iterator[VectorArray]:
+    """The vectors at (source, row), one bounded chunk at a time."""
+    info = segments[0].info
+    step = max(1, _MERGE_CHUNK_BYTES // (info.dim * np.dtype(info.dtype).itemsize))
+    for start in range(0, len(row), step):
+        chunk = slice(start, start + step)
+        vectors: VectorArray = np.empty((len(row[chunk]), info.dim), info.dtype)
+        for ordinal in np.unique(source[chunk]):
+            mine = source[chunk] == ordinal
+            vectors[mine] = segments[ordinal].scan[row[chunk][mine]]
+        yield vectors
+
+
+def _write_vectors(path: Path, chunks: Iterator[VectorArray]) -> FileInfo:
+    digest, total = hashlib.sha256(), 0
+    with open(path, "xb") as file:
+        for chunk in chunks:
+            data = chunk.data.cast("B")
+            digest.update(data)
+            total += file.write(data)
+    return FileInfo(total, digest.hexdigest())
+
+
+def _raise_non_finite(given: NDArray[Any], row: int, dtype: Dtype) -> NoReturn:
+    if np.isfinite(given[row].astype(np.float64)).all():
+        largest = float(np.abs(given[row].astype(np.float64)).max())
+        raise NonFiniteVectors(
+            f"row {row} holds {largest:g}, which overflows {dtype}: scale the vectors or use a float32 space.",
+            row=row,
+        )
+    raise NonFiniteVectors(f"row {row} holds NaN or infinity: send finite numbers.", row=row)
