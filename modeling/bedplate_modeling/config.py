@@ -11,6 +11,7 @@ from bedplate.errors import InvalidRequest
 Variant = Literal["research", "production"]
 FoundationInputs = Literal["none", "vectors", "tae"]
 StorageDtype = Literal["float16", "float32"]
+MOST_LAYERS = 128
 
 
 class ConfigInvalid(InvalidRequest):
@@ -69,8 +70,8 @@ class FoundationConfig(_JsonConfig):
         dim: d, width of the tokens and of all three spaces.
         heads, layers: of the HSTU stack; ``dim`` must be divisible by ``heads``.
         time_buckets: number of log-bucketed time differences.
-        dropout: on the residual branch of every layer. item_dropout: share of the training tokens whose item is
-            hidden, so that unknown items are scored by their features.
+        dropout: on the residual branch of every layer. item_dropout: share of the training tokens whose item
+            is hidden, so that unknown items are scored by their features.
         page_size: candidates of a training page (1 to this many consecutive events, drawn at random) are all
             scored against the history before the page, as in serving.
         action_weight, surface_weight, retrieval_weight: of the auxiliary losses; the main task has weight 1.
@@ -100,16 +101,117 @@ class FoundationConfig(_JsonConfig):
 
     def __post_init__(self) -> None:
         _require(self.variant in ("research", "production"), f"unknown variant {self.variant!r}")
-        _require(self.storage_dtype in ("float16", "float32"), f"unknown storage_dtype {self.storage_dtype!r}")
+        _require(
+            self.storage_dtype in ("float16", "float32"), f"unknown storage_dtype {self.storage_dtype!r}"
+        )
         _require_counts(self, "max_history", "dim", "heads", "layers", "time_buckets", "page_size", "epochs")
         _require_counts(self, "batch_tokens")
         _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by heads {self.heads}")
+        _require(self.layers <= MOST_LAYERS, f"layers must be at most {MOST_LAYERS}")
         _require_fractions(self, "dropout", "item_dropout")
         for name in ("learning_rate", "temperature"):
             _require(getattr(self, name) > 0, f"{name} must be positive")
         for name in ("action_weight", "surface_weight", "retrieval_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
 
+    @classmethod
+    def small(cls, **changes: Any) -> FoundationConfig:
+        """Trains on 600,000 events in about 40 s on two cores; the demo's version 2."""
+        return cls(**changes)
+
+    @classmethod
+    def preview(cls, **changes: Any) -> FoundationConfig:
+        """``small`` for one pass over the events: the demo's version 1, on a shorter window."""
+        return cls(**{"epochs": 1, **changes})
+
+    @classmethod
+    def research(cls, **changes: Any) -> FoundationConfig:
+        """The research variant at the size of ``small``; the relative bias makes it about twice as slow."""
+        return cls(**{"variant": "research", **changes})
+
     def with_changes(self, **changes: Any) -> FoundationConfig:
         """A copy with some hyper-parameters replaced; raises ConfigInvalid like the constructor."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class ExpertConfig(_JsonConfig):
+    """A surface's expert.
+
+    Attributes:
+        surface: the surface it ranks.
+        foundation_inputs: "none" (one-stage), "vectors" (user and item vector, each with a found mask) or
+            "tae".
+        foundation_dim: width of those inputs, 0 for "none".
+        foundation_version: the version it is pinned to, e.g. "core@2"; None for "none".
+        spaces: the spaces it reads, e.g. ("core@2/tae",) or ("core@2/user", "core@2/item"); empty for "none".
+        history_length: most recent events of the same surface; the constant its attention is divided by.
+        dim, heads, layers: of the light HSTU. hidden: width of the fusion networks.
+        dropout: in the light HSTU and the fusion. foundation_dropout: on the foundation's normalised inputs.
+        item_dropout: share of the training items hidden, so that unknown items are scored by their features.
+        epochs, batch_rows, learning_rate, weight_decay: of the training run.
+    """
+
+    surface: str
+    foundation_inputs: FoundationInputs = "tae"
+    foundation_dim: int = 0
+    foundation_version: str | None = None
+    spaces: tuple[str, ...] = ()
+    history_length: int = 16
+    dim: int = 32
+    heads: int = 2
+    layers: int = 1
+    hidden: int = 64
+    dropout: float = 0.1
+    foundation_dropout: float = 0.1
+    item_dropout: float = 0.02
+    epochs: int = 3
+    batch_rows: int = 1024
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spaces", tuple(self.spaces))
+        _require(isinstance(self.surface, str) and self.surface != "", "surface must be a name")
+        kinds = ("none", "vectors", "tae")
+        _require(self.foundation_inputs in kinds, f"foundation_inputs must be one of {', '.join(kinds)}")
+        _require_counts(self, "history_length", "dim", "heads", "layers", "hidden", "epochs", "batch_rows")
+        _require_counts(self, "foundation_dim", least=0)
+        _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by heads {self.heads}")
+        _require(self.layers <= MOST_LAYERS, f"layers must be at most {MOST_LAYERS}")
+        _require_fractions(self, "dropout", "foundation_dropout", "item_dropout")
+        _require(self.learning_rate > 0, "learning_rate must be positive")
+        _require(self.weight_decay >= 0, "weight_decay must not be negative")
+        self._check_foundation()
+
+    def _check_foundation(self) -> None:
+        wanted = {"none": 0, "vectors": 2, "tae": 1}[self.foundation_inputs]
+        _require(
+            len(self.spaces) == wanted,
+            f"foundation_inputs {self.foundation_inputs!r} reads {wanted} spaces, got {list(self.spaces)}",
+        )
+        if wanted == 0:
+            _require(
+                self.foundation_dim == 0 and self.foundation_version is None,
+                "an expert without foundation inputs has no foundation_dim and no foundation_version",
+            )
+            return
+        _require(self.foundation_dim > 0, "foundation_dim must be positive")
+        _require(self.foundation_version is not None, "foundation_version must be given, e.g. 'core@2'")
+        strays = [space for space in self.spaces if not space.startswith(f"{self.foundation_version}/")]
+        _require(not strays, f"spaces {strays} are not of the pinned version {self.foundation_version}")
+
+    @classmethod
+    def one_stage(cls, surface: str, **changes: Any) -> ExpertConfig:
+        """The same network without the foundation: the baseline of equal serving compute."""
+        return cls(surface, foundation_inputs="none", **changes)
+
+    @classmethod
+    def on_tae(cls, surface: str, version: str, dim: int, **changes: Any) -> ExpertConfig:
+        """Pinned to the space ``{version}/tae``."""
+        return cls(surface, "tae", dim, version, (f"{version}/tae",), **changes)
+
+    @classmethod
+    def on_vectors(cls, surface: str, version: str, dim: int, **changes: Any) -> ExpertConfig:
+        """Pinned to the spaces ``{version}/user`` and ``{version}/item``."""
+        return cls(surface, "vectors", dim, version, (f"{version}/user", f"{version}/item"), **changes)

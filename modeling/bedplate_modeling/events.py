@@ -28,11 +28,11 @@ class Categories:
 
     Attributes:
         keys: distinct strings, in order of first appearance.
-        codes_E: int32 [E], indices into ``keys``.
+        codes: int32 [E], indices into ``keys``.
     """
 
     keys: tuple[str, ...]
-    codes_E: NDArray[np.int32]
+    codes: NDArray[np.int32]
 
     @classmethod
     def encode(cls, values: Iterable[Any]) -> Categories:
@@ -42,20 +42,20 @@ class Categories:
         return cls(tuple(index), np.asarray(codes, dtype=np.int32))
 
     def __len__(self) -> int:
-        return len(self.codes_E)
+        return len(self.codes)
 
     def take(self, rows: NDArray[Any]) -> Categories:
         """The rows selected by a boolean mask or by indices; the keys stay."""
-        return Categories(self.keys, self.codes_E[rows])
+        return Categories(self.keys, self.codes[rows])
 
     def decode(self) -> NDArray[np.object_]:
         """object [E] of ``str``."""
-        return np.asarray((*self.keys, ""), dtype=object)[self.codes_E]
+        return np.asarray((*self.keys, ""), dtype=object)[self.codes]
 
     def recode(self, index: Mapping[str, int], unknown: int = 0) -> NDArray[np.int64]:
         """int64 [E]: the codes of another vocabulary, ``unknown`` where it lacks the key."""
         lookup = np.fromiter((index.get(key, unknown) for key in self.keys), np.int64, len(self.keys))
-        return lookup[self.codes_E] if len(self.keys) else np.zeros(0, np.int64)
+        return lookup[self.codes] if len(self.keys) else np.zeros(0, np.int64)
 
 
 def _plain(values: Iterable[Any]) -> Iterable[Any]:
@@ -70,31 +70,33 @@ class Events:
 
     Attributes:
         user, item, action, surface: one key per event, E long.
-        event_time_ms_E: int64, milliseconds since the epoch.
-        label_E: float32, 0 or 1, NaN where the event has no label.
+        event_time_ms: int64, milliseconds since the epoch.
+        label: float32, 0 or 1, NaN where the event has no label.
     """
 
     user: Categories
     item: Categories
     action: Categories
     surface: Categories
-    event_time_ms_E: NDArray[np.int64]
-    label_E: NDArray[np.float32]
+    event_time_ms: NDArray[np.int64]
+    label: NDArray[np.float32]
     user_starts: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        size = len(self.event_time_ms_E)
-        for name in ("user", "item", "action", "surface", "label_E"):
+        size = len(self.event_time_ms)
+        for name in ("user", "item", "action", "surface", "label"):
             if len(getattr(self, name)) != size:
-                raise EventsInvalid(f"column {name} has {len(getattr(self, name))} rows, event_time_ms {size}")
-        labels = self.label_E[~np.isnan(self.label_E)]
+                raise EventsInvalid(
+                    f"column {name} has {len(getattr(self, name))} rows, event_time_ms {size}"
+                )
+        labels = self.label[~np.isnan(self.label)]
         if not np.isin(labels, (0.0, 1.0)).all():
             raise EventsInvalid("labels must be 0, 1 or NaN (no label)")
-        changes = np.flatnonzero(np.diff(self.user.codes_E)) + 1
+        changes = np.flatnonzero(np.diff(self.user.codes)) + 1
         starts = np.concatenate([[0], changes]).astype(np.int64) if size else np.zeros(0, np.int64)
-        if len(np.unique(self.user.codes_E[starts])) != len(starts):
+        if len(np.unique(self.user.codes[starts])) != len(starts):
             raise EventsInvalid("events are not grouped by user; build them with Events.from_columns")
-        late = np.diff(self.event_time_ms_E) < 0
+        late = np.diff(self.event_time_ms) < 0
         late[changes - 1] = False
         if late.any():
             raise EventsInvalid("events of a user are not in time order; build them with Events.from_columns")
@@ -117,28 +119,33 @@ class Events:
         time_E = np.asarray(event_time_ms, dtype=np.int64)
         label_E = np.full(len(time_E), np.nan) if label is None else np.asarray(label)
         columns = [Categories.encode(column) for column in (user, item, action, surface)]
-        if any(len(column) != len(time_E) for column in (*columns, label_E)):
-            raise EventsInvalid("the columns user, item, action, surface, event_time_ms, label differ in length")
-        order = np.lexsort((time_E, columns[0].codes_E))
-        return cls(*(column.take(order) for column in columns), time_E[order], label_E.astype(np.float32)[order])
+        if {len(column) for column in columns} | {len(label_E)} != {len(time_E)}:
+            raise EventsInvalid(
+                "the columns user, item, action, surface, event_time_ms, label differ in length"
+            )
+        order = np.lexsort((time_E, columns[0].codes))
+        users, items, actions, surfaces = (column.take(order) for column in columns)
+        return cls(users, items, actions, surfaces, time_E[order], label_E.astype(np.float32)[order])
 
     def __len__(self) -> int:
-        return len(self.event_time_ms_E)
+        return len(self.event_time_ms)
 
     def take(self, rows: NDArray[Any]) -> Events:
         """The events selected by a boolean mask or by ascending indices."""
-        columns = (self.user, self.item, self.action, self.surface)
-        return Events(*(c.take(rows) for c in columns), self.event_time_ms_E[rows], self.label_E[rows])
+        users, items, actions, surfaces = (
+            column.take(rows) for column in (self.user, self.item, self.action, self.surface)
+        )
+        return Events(users, items, actions, surfaces, self.event_time_ms[rows], self.label[rows])
 
     def before(self, time_ms: int) -> Events:
         """The events with event_time_ms < time_ms."""
-        return self.take(self.event_time_ms_E < time_ms)
+        return self.take(self.event_time_ms < time_ms)
 
     def history(self, user: str, before_ms: int | None = None, limit: int | None = None) -> History:
         """The last ``limit`` events of one user strictly before a time, oldest first; empty if unknown."""
         start, stop = self._rows_of(user)
         if before_ms is not None:
-            stop = start + int(np.searchsorted(self.event_time_ms_E[start:stop], before_ms, side="left"))
+            stop = start + int(np.searchsorted(self.event_time_ms[start:stop], before_ms, side="left"))
         if limit is not None:
             start = max(start, stop - limit)
         rows = np.arange(start, stop)
@@ -146,7 +153,7 @@ class Events:
             items=tuple(self.item.take(rows).decode()),
             actions=tuple(self.action.take(rows).decode()),
             surfaces=tuple(self.surface.take(rows).decode()),
-            event_time_ms_L=self.event_time_ms_E[rows],
+            event_time_ms=self.event_time_ms[rows],
         )
 
     def _rows_of(self, user: str) -> tuple[int, int]:
@@ -185,7 +192,8 @@ class Catalogue:
         """From item -> {feature: value or list of values}; a feature an item lacks is empty for it."""
         names = sorted({name for features in features_by_item.values() for name in features})
         columns = {
-            name: [feature_values(features.get(name)) for features in features_by_item.values()] for name in names
+            name: [feature_values(features.get(name)) for features in features_by_item.values()]
+            for name in names
         }
         return cls(tuple(features_by_item), columns)
 
@@ -205,19 +213,19 @@ class History:
 
     Attributes:
         items, actions, surfaces: L keys each.
-        event_time_ms_L: int64 [L], not descending.
+        event_time_ms: int64 [L], not descending.
     """
 
     items: Sequence[str]
     actions: Sequence[str]
     surfaces: Sequence[str]
-    event_time_ms_L: NDArray[np.int64]
+    event_time_ms: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        lengths = {len(self.items), len(self.actions), len(self.surfaces), len(self.event_time_ms_L)}
+        lengths = {len(self.items), len(self.actions), len(self.surfaces), len(self.event_time_ms)}
         if len(lengths) != 1:
             raise EventsInvalid("the columns of a history differ in length")
-        if len(self.items) and (np.diff(self.event_time_ms_L) < 0).any():
+        if len(self.items) and (np.diff(self.event_time_ms) < 0).any():
             raise EventsInvalid("a history must be in time order, oldest first")
 
     @classmethod
@@ -229,7 +237,7 @@ class History:
 
     def before(self, time_ms: int) -> History:
         """The events strictly before a time."""
-        return self._slice(0, int(np.searchsorted(self.event_time_ms_L, time_ms, side="left")))
+        return self._slice(0, int(np.searchsorted(self.event_time_ms, time_ms, side="left")))
 
     def last(self, limit: int) -> History:
         """The most recent ``limit`` events."""
@@ -240,5 +248,5 @@ class History:
             self.items[start:stop],
             self.actions[start:stop],
             self.surfaces[start:stop],
-            self.event_time_ms_L[start:stop],
+            self.event_time_ms[start:stop],
         )

@@ -1,14 +1,17 @@
+# ruff: noqa: N815  # tensors carry shape suffixes: x_BLD
 """The foundation model: tokens of history and candidates, an HSTU stack, three spaces and the task heads.
 
-A history token is f(item + item features + surface) summed with its action; a candidate has one learned target
-vector in the action's place, so no action can leak (arXiv 2508.02929, section on the foundation model). Spaces:
+A history token is f(item + item features + surface) summed with its action; a candidate has one learned
+target vector in the action's place, so no action can leak (arXiv 2508.02929, section on the foundation
+model). Spaces:
 
 * ``tae``: the output at a candidate's position, keyed by (user, candidate, time).
 * ``item``: the item tower, a unit vector per item.
-* ``user``: the output at a learned query token after the history, a unit vector; user . item ranks items for a user.
+* ``user``: the output at a learned query token after the history, a unit vector; user . item ranks items for
+  a user.
 
-Legend: B batch, N history tokens, M candidates, T tokens, D width, F feature values of an item, A actions, S surfaces,
-I items.
+Legend: B batch, N history tokens, M candidates, T tokens, D width, F feature values of an item, A actions, S
+surfaces, I items.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from bedplate_modeling.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class ItemTokens:
-    """Item indices (int64 [B, T], 0 unknown) and indices of their feature values (int64 [B, T, F], 0 none)."""
+    """Item indices (int64 [B, T], 0 unknown) and indices of their feature values (int64 [B, T, F], 0
+    none)."""
 
     items_BT: Tensor
     features_BTF: Tensor
@@ -35,7 +39,8 @@ class ItemTokens:
 
 @dataclass(frozen=True)
 class HistoryBatch:
-    """Histories padded at the end: items, actions and surfaces (int64 [B, N]), times in seconds (int64 [B, N])."""
+    """Histories padded at the end: items, actions and surfaces (int64 [B, N]), times in seconds (int64 [B,
+    N])."""
 
     items: ItemTokens
     actions_BN: Tensor
@@ -54,7 +59,8 @@ class CandidateBatch:
 
 
 class TaskLogits(NamedTuple):
-    """Logits of the main task [...], of the action [..., 1 + A] and of each surface's own task [..., 1 + S]."""
+    """Logits of the main task [...], of the action [..., 1 + A] and of each surface's own task [..., 1 +
+    S]."""
 
     main: Tensor
     action: Tensor
@@ -64,8 +70,8 @@ class TaskLogits(NamedTuple):
 class FoundationModel(nn.Module):
     """HSTU over a user's events of all surfaces, with target-aware candidates.
 
-    ``feature_table`` (int64 [1 + I, F], a buffer) holds the known items' feature indices, so that serving needs
-    no catalogue for them; an unknown item is index 0 plus whatever features are given with it.
+    ``feature_table`` (int64 [1 + I, F], a buffer) holds the known items' feature indices, so that serving
+    needs no catalogue for them; an unknown item is index 0 plus whatever features are given with it.
     """
 
     feature_table: Tensor
@@ -109,12 +115,13 @@ class FoundationModel(nn.Module):
         """float32 [B, T, D]: item embedding plus the mean of its feature embeddings."""
         present_BTF1 = (tokens.features_BTF > 0).unsqueeze(-1)
         total_BTD = (self.feature(tokens.features_BTF) * present_BTF1).sum(-2)
-        return self.item(tokens.items_BT) + total_BTD / present_BTF1.sum(-2).clamp(min=1)
+        content_BTD: Tensor = self.item(tokens.items_BT) + total_BTD / present_BTF1.sum(-2).clamp(min=1)
+        return content_BTD
 
     def _in_context(self, content_BTD: Tensor, surfaces_BT: Tensor) -> Tensor:
-        x_BTD = content_BTD + self.surface(surfaces_BT)
-        mixed: Tensor = self.context(x_BTD)
-        return x_BTD + mixed
+        x_BTD: Tensor = content_BTD + self.surface(surfaces_BT)
+        mixed_BTD: Tensor = self.context(x_BTD)
+        return x_BTD + mixed_BTD
 
     def _placed(self, x_BTD: Tensor, positions_BT: Tensor, gaps_BT: Tensor) -> Tensor:
         """Adds position and time embeddings in the production variant; the research one biases attention."""

@@ -1,19 +1,22 @@
+# ruff: noqa: N815  # tensors carry shape suffixes: x_BLD
 """The HSTU stack: history tokens are encoded once, candidate tokens are scored against their keys and values.
 
-Source: "Actions Speak Louder than Words" (arXiv 2402.17152) and its public reference implementation, in its two variants:
+Source: "Actions Speak Louder than Words" (arXiv 2402.17152) and its public reference implementation, in its
+    two variants:
 
-* ``research``: LayerNorm without parameters, bias-free projection, SiLU on U, V, Q and K, no 1/sqrt(d), and per
-  layer a relative bias of one weight per position difference plus one per log-bucketed time difference.
-* ``production``: LayerNorm with parameters, projection with bias, SiLU on U only, scale 1/sqrt(K), no relative bias
-  (position and time are embedded at the input, see ``foundation``).
+* ``research``: LayerNorm without parameters, bias-free projection, SiLU on U, V, Q and K, no 1/sqrt(d), and
+  per layer a relative bias of one weight per position difference plus one per log-bucketed time difference.
+* ``production``: LayerNorm with parameters, projection with bias, SiLU on U only, scale 1/sqrt(K), no
+  relative bias (position and time are embedded at the input, see ``foundation``).
 
-Attention weights are SiLU(scores) / n, the mask multiplies after the SiLU, and n is the configured maximum length: it must
-not follow the batch. History is causal; a candidate sees a prefix of the history and itself, never another
-candidate. History tokens therefore never depend on candidates, and training, serving and the K/V cache are the
-same two calls, ``prefill`` and ``score``; ``reference`` is the readable single pass they are tested against.
+Attention weights are SiLU(scores) / n, the mask multiplies after the SiLU, and n is the configured maximum
+length: it must not follow the batch. History is causal; a candidate sees a prefix of the history and itself,
+never another candidate. History tokens therefore never depend on candidates, and training, serving and the
+K/V cache are the same two calls, ``prefill`` and ``score``; ``reference`` is the readable single pass they
+are tested against.
 
-Legend: B batch, N history tokens, P past (cached) tokens, M candidates, T tokens in general, Q queries, S keys,
-D width, H heads, K width of a head.
+Legend: B batch, N history tokens, P past (cached) tokens, M candidates, T tokens in general, Q queries, S
+keys, D width, H heads, K width of a head.
 """
 
 from __future__ import annotations
@@ -103,14 +106,14 @@ class HstuLayer(nn.Module):
         """u_BTD, and v, q, k as [B, H, T, K]."""
         projected = self.uvqk(self.input_norm(x_BTD))
         if self.research:
-            u_BTD, v, q, k = F.silu(projected).split(self.dim, dim=-1)
+            u_BTD, v, q, k = torch.split(F.silu(projected), self.dim, dim=-1)
         else:
-            u_BTD, v, q, k = projected.split(self.dim, dim=-1)
+            u_BTD, v, q, k = torch.split(projected, self.dim, dim=-1)
             u_BTD = F.silu(u_BTD)
         return u_BTD, self._split(v), self._split(q), self._split(k)
 
     def _split(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
+        return x_BTD.view(*x_BTD.shape[:2], self.heads, self.width).transpose(1, 2)
 
     def attend(self, q_BHQK: Tensor, keys: LayerKeys, pairs: Pairs) -> Tensor:
         """[B, H, Q, K]: sum over keys of SiLU(score) * mask * value."""
@@ -129,7 +132,8 @@ class HstuLayer(nn.Module):
     def finish(self, x_BTD: Tensor, u_BTD: Tensor, attended_BHTK: Tensor) -> Tensor:
         """f2(dropout(U * LayerNorm(A V))) + X."""
         mixed_BTD = self.output_norm(attended_BHTK.transpose(1, 2).flatten(2))
-        return x_BTD + self.output(F.dropout(u_BTD * mixed_BTD, self.dropout, self.training))
+        out_BTD: Tensor = self.output(F.dropout(u_BTD * mixed_BTD, self.dropout, self.training))
+        return x_BTD + out_BTD
 
     def keys(self, x_BTD: Tensor) -> LayerKeys:
         """Keys and values alone: all the last layer needs of the history."""
@@ -219,12 +223,11 @@ class Hstu(nn.Module):
             x_BMD = layer.candidates(x_BMD, keys, pairs)
         return x_BMD
 
-    def reference(
-        self, x_BTD: Tensor, times_BT: Tensor, positions_BT: Tensor, allowed_BTT: Tensor
-    ) -> Tensor:
+    def reference(self, x_BTD: Tensor, times_BT: Tensor, positions_BT: Tensor, allowed_BTT: Tensor) -> Tensor:
         """float32 [B, T, D]: one dense pass over history and candidates together under an explicit mask.
 
-        The readable form, quadratic in all tokens; ``positions`` of candidates are their numbers of visible tokens.
+        The readable form, quadratic in all tokens; ``positions`` of candidates are their numbers of visible
+        tokens.
         """
         mask_BTT = allowed_BTT.to(torch.float32) / self.max_history
         distance = (positions_BT[:, :, None] - positions_BT[:, None]).clamp(0, self.max_history)

@@ -92,8 +92,8 @@ def feature_table(items: Sequence[str], catalogue: Catalogue) -> tuple[tuple[str
     """Feature keys, and the features of each item.
 
     Returns:
-        keys named ``name=value`` in sorted order, and int64 [1 + len(items), F]: row 0 (unknown item) is all 0, and
-        unused places are 0. Items the catalogue lacks have no features.
+        keys named ``name=value`` in sorted order, and int64 [1 + len(items), F]: row 0 (unknown item) is all
+        0, and unused places are 0. Items the catalogue lacks have no features.
     """
     position = {item: row for row, item in enumerate(catalogue.items)}
     rows = [
