@@ -29,6 +29,7 @@ class ChildSpecification:
     """What to run. The module is named, never imported: the supervisor stands beside the workers.
 
     Attributes:
+        environment: on top of what all children get.
         ready_url: answers 200 once the child works, or
         ready_file: exists once the child works; exactly one of the two is given.
     """
@@ -36,6 +37,7 @@ class ChildSpecification:
     name: str
     module: str
     arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     ready_url: str | None = None
     ready_file: Path | None = None
 
@@ -81,7 +83,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**environment, "PYTHONUNBUFFERED": "1"},
+                env={**environment, **self.specification.environment, "PYTHONUNBUFFERED": "1"},
                 pass_fds=(self._leash,),
                 # Ctrl-C in the terminal reaches the supervisor alone, which then stops the children.
                 start_new_session=True,

@@ -66,7 +66,7 @@ class Platform:
     @property
     def names(self) -> tuple[str, ...]:
         """The children's names, in the order in which they start."""
-        return tuple(child.name for child in self._specifications(0, 0))
+        return tuple(child.name for child in self._specifications())
 
     def start(
         self, *, timeout_seconds: float = 120.0, became_ready: Callable[[str], None] = lambda _name: None
@@ -88,7 +88,7 @@ class Platform:
             migrate(self.directory)
             self.token = ensure_admin_token(self.directory, datetime.now(UTC))
             self._supervision = Supervision(
-                self._specifications(port, inference_port),
+                self._specifications(),
                 environment=self._child_environment(port, inference_port),
                 logs=self.directory.logs,
                 policy=self._policy,
@@ -134,21 +134,24 @@ class Platform:
         self.inference_url = f"http://{shown}:{inference_port}"
         return port, inference_port
 
-    def _specifications(self, port: int, inference_port: int) -> list[ChildSpecification]:
+    def _specifications(self) -> list[ChildSpecification]:
         ready = self.directory.ready
         worker, reconciler = ready / "worker", ready / "reconciler"
+        # The services leave all messages to the reconciler: one writer fewer in the broker's folder.
+        broker = {"BEDPLATE_BROKER_URL": self.directory.broker_url}
         return [
             ChildSpecification("api", "bedplate_services.api", ready_url=f"{self.url}/readyz"),
             ChildSpecification(
                 "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
             ),
             ChildSpecification(
-                "worker", "bedplate_workers", ("--ready-file", str(worker)), ready_file=worker
+                "worker", "bedplate_workers", ("--ready-file", str(worker)), broker, ready_file=worker
             ),
             ChildSpecification(
                 "reconciler",
                 "bedplate_workers.reconciler",
                 ("--ready-file", str(reconciler)),
+                broker,
                 ready_file=reconciler,
             ),
         ]
@@ -159,7 +162,6 @@ class Platform:
             "REGISTRY_DATABASE_URL": directory.registry_database_url,
             "STORE_DATABASE_URL": directory.store_database_url,
             "OBJECTS_URL": directory.objects_url,
-            "BROKER_URL": directory.broker_url,
             "CACHE_DIR": str(directory.cache),
             "SPOOL_DIR": str(directory.spool),
             "HOST": self._host,

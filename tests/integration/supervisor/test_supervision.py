@@ -1,0 +1,134 @@
+"""Real child processes: what is started again, what is given up, what dies with the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
+from bedplate_services.supervisor.supervision import Supervision
+
+PATIENCE_SECONDS = 20.0
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # An orphan that nobody has reaped yet is a zombie: dead, though its number is still taken.
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    status = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return status.stdout.strip()[:1] in ("Z", "")
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Mapping[str, str]:
+    """The environment in which three small modules can be run by name."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "sleeper.py").write_text("import time\nprint('asleep')\ntime.sleep(600)\n")
+    (folder / "crasher.py").write_text("print('the reason')\nraise SystemExit(3)\n")
+    (folder / "stubborn.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(600)\n"
+    )
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+def start(tmp_path: Path, modules: Mapping[str, str]) -> Iterator[Callable[..., Supervision]]:
+    started: list[Supervision] = []
+
+    def start_children(*names: str, report: Callable[[str], None] = lambda _message: None) -> Supervision:
+        supervision = Supervision(
+            [ChildSpecification(name, name) for name in names],
+            environment=modules,
+            logs=tmp_path,
+            policy=lambda: RestartPolicy(crashes_max=3, backoff_seconds=0.01),
+            report=report,
+        )
+        started.append(supervision)
+        supervision.start()
+        return supervision
+
+    yield start_children
+    for supervision in started:
+        supervision.stop(grace_seconds=5)
+
+
+def test_a_killed_child_is_started_again(start: Callable[..., Supervision]) -> None:
+    reports: list[str] = []
+    supervision = start("sleeper", report=reports.append)
+    first = supervision.pids()["sleeper"]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: supervision.pids().get("sleeper", first) != first)
+    assert reports == ["sleeper was killed by SIGKILL; starting it again in 0.01 s"]
+
+
+def test_a_child_that_keeps_crashing_is_given_up_with_the_end_of_its_log(
+    start: Callable[..., Supervision],
+) -> None:
+    supervision = start("sleeper", "crasher")
+    with pytest.raises(ChildFailed, match=r"crasher ended with status 3, 3 times(.|\n)*the reason") as caught:
+        supervision.wait(PATIENCE_SECONDS)
+    assert caught.value.context == {"child": "crasher"}
+    sleeper = supervision.pids()["sleeper"]
+    supervision.stop()
+    assert not alive(sleeper)
+
+
+def test_stop_kills_only_what_does_not_listen(tmp_path: Path, start: Callable[..., Supervision]) -> None:
+    supervision = start("sleeper", "stubborn")
+    wait_until(lambda: "deaf" in (tmp_path / "stubborn.log").read_text())
+    pids = supervision.pids()
+    assert supervision.stop(grace_seconds=0.3) == ["stubborn"]
+    assert not any(alive(pid) for pid in pids.values())
+
+
+def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, modules: Mapping[str, str]) -> None:
+    script = textwrap.dedent(
+        """
+        import json, os, pathlib, sys, time
+        from bedplate_services.supervisor.children import ChildSpecification
+        from bedplate_services.supervisor.supervision import Supervision
+
+        logs = pathlib.Path(sys.argv[1])
+        children = [ChildSpecification("sleeper", "sleeper"), ChildSpecification("stubborn", "stubborn")]
+        supervision = Supervision(children, environment=os.environ, logs=logs)
+        supervision.start()
+        print(json.dumps(supervision.pids()), flush=True)
+        time.sleep(600)
+        """
+    )
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], env=modules, stdout=subprocess.PIPE, text=True
+    )
+    assert supervisor.stdout is not None
+    pids = json.loads(supervisor.stdout.readline())
+    wait_until(lambda: "deaf" in (tmp_path / "stubborn.log").read_text())
+    wait_until(lambda: "asleep" in (tmp_path / "sleeper.log").read_text())
+    supervisor.kill()
+    supervisor.wait()
+    supervisor.stdout.close()
+    wait_until(lambda: not any(alive(pid) for pid in pids.values()))
