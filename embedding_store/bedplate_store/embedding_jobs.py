@@ -1,0 +1,176 @@
+"""Planning of embed jobs: which entities, as of when, cut into which partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from bedplate.errors import Conflict, InvalidRequest
+from bedplate.references import VersionReference
+from bedplate.wire.registry import Dtype, KeyType, Metric, SpaceSignature
+from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
+from bedplate_store import items, jobs, snapshots, spaces, timelines
+from bedplate_store.database import ReadSession, WriteSession
+from bedplate_store.key_ranges import KeyRange
+from bedplate_store.times import instant, microseconds
+
+KIND = "embed"
+_ROWS_PER_PARTITION = {"item": 16_384, "user": 2_048}  # seconds of work each on one CPU
+_PARTITIONS_MAX = 4_096
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+    """What every partition of an embed job shares; the job's params in the ledger.
+
+    Attributes:
+        entity: what is walked: "item", the catalogue; "user", the timelines before ``as_of_us``.
+        as_of_us: int64 microseconds UTC; only events before it are seen, however late a partition runs.
+        covers_sequence: the last write of the space when the job was planned; later ones stay above
+            the snapshot.
+    """
+
+    foundation: str
+    version: int
+    space: str
+    entity: Literal["item", "user"]
+    dim: int
+    dtype: Dtype
+    metric: Metric
+    key_type: KeyType
+    as_of_us: int
+    covers_sequence: int
+    index_kind: str
+    recall_target: float
+
+    @property
+    def as_of(self) -> datetime:
+        return instant(self.as_of_us)
+
+    @property
+    def index(self) -> IndexSpecification:
+        return IndexSpecification.model_validate(
+            {"kind": self.index_kind, "recall_target": self.recall_target}
+        )
+
+    @property
+    def reference(self) -> str:
+        return f"{self.foundation}@{self.version}/{self.space}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        return cls(**document)
+
+
+def plan_embed(
+    session: WriteSession,
+    *,
+    version: VersionReference,
+    space: str,
+    signature: SpaceSignature,
+    request: EmbedRequest,
+    team: str,
+    now: datetime,
+) -> Job:
+    """Create the embed job of a space; the same idempotency key gives the same job.
+
+    Stages: "embed", one partition for each key range; "index", which merges, builds and measures; "publish".
+
+    Args:
+        version: by number; the caller has resolved aliases.
+
+    Raises:
+        InvalidRequest: the version is named by an alias, the space is made per request and never embedded,
+            or ``as_of`` lies in the future.
+        Conflict: there is nothing to embed yet.
+    """
+    plan = _plan(session, version, space, signature, request, team, now)
+    ranges = _cut(session, plan, request.partitions)
+    if not ranges:
+        raise Conflict(_nothing_to_embed(plan))
+    rows = sum(each.count for each in ranges)
+    partitions = [jobs.PartitionSpec({"start": each.start, "end": each.end}, each.count) for each in ranges]
+    return jobs.create(
+        session,
+        kind=KIND,
+        subject=plan.reference,
+        team=team,
+        params=plan.to_json(),
+        stages=[
+            jobs.Stage("embed", partitions),
+            jobs.Stage("index", [jobs.PartitionSpec({}, rows)]),
+            jobs.Stage("publish", [jobs.PartitionSpec({}, rows)]),
+        ],
+        idempotency_key=request.idempotency_key,
+        now=now,
+    )
+
+
+def _plan(
+    session: WriteSession,
+    version: VersionReference,
+    space: str,
+    signature: SpaceSignature,
+    request: EmbedRequest,
+    team: str,
+    now: datetime,
+) -> EmbedPlan:
+    if version.number is None:
+        raise InvalidRequest(f"{version} is an alias; an embed job needs the version's number.")
+    if signature.entity is None:
+        raise InvalidRequest(
+            f"{version}/{space} is made per request and has no entity to walk; "
+            "embed a space of items or users."
+        )
+    as_of = request.as_of or now
+    if as_of > now:
+        raise InvalidRequest(
+            f"as_of {as_of.isoformat()} lies in the future, so later events could still change the vectors; "
+            "use a time up to now."
+        )
+    spaces.ensure_space(
+        session,
+        foundation=version.foundation,
+        version=version.number,
+        space=space,
+        signature=signature,
+        team=team,
+        now=now,
+    )
+    return EmbedPlan(
+        foundation=version.foundation,
+        version=version.number,
+        space=space,
+        entity=signature.entity,
+        dim=signature.dim,
+        dtype=signature.dtype,
+        metric=signature.metric,
+        key_type=signature.key_type,
+        as_of_us=microseconds(as_of),
+        covers_sequence=snapshots.current_sequence(session, version.foundation, version.number, space),
+        index_kind=request.index.kind,
+        recall_target=request.index.recall_target,
+    )
+
+
+def _cut(session: ReadSession, plan: EmbedPlan, partitions: int | None) -> Sequence[KeyRange]:
+    if plan.entity == "item":
+        wanted = partitions or _default_partitions(items.count(session), "item")
+        return items.key_ranges(session, wanted)
+    wanted = partitions or _default_partitions(timelines.count_users(session, plan.as_of), "user")
+    return timelines.user_ranges(session, plan.as_of, wanted)
+
+
+def _default_partitions(rows: int, entity: Literal["item", "user"]) -> int:
+    return min(max(1, -(-rows // _ROWS_PER_PARTITION[entity])), _PARTITIONS_MAX)
+
+
+def _nothing_to_embed(plan: EmbedPlan) -> str:
+    if plan.entity == "item":
+        return f"There are no items to embed for {plan.reference}: send items or events first."
+    return f"No user has an event before {plan.as_of.isoformat()}: send events first, or use a later as_of."

@@ -1,0 +1,96 @@
+"""``python -m bedplate_workers``: one worker process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+from celery.worker import state
+
+from bedplate_store.outbox import WORK_TASK
+from bedplate_workers.app import create_app
+from bedplate_workers.composition import open_workplace
+from bedplate_workers.job_kinds import HANDLERS
+from bedplate_workers.logging import configure, get_logger
+from bedplate_workers.queues import QUEUES
+from bedplate_workers.settings import WorkerSettings
+from bedplate_workers.work import Worker
+
+_log = get_logger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a worker until SIGTERM or SIGINT; then the partition at hand goes back to the ledger."""
+    options = _parse(arguments)
+    settings = WorkerSettings()
+    configure(settings.log_level)
+    workplace = open_workplace(settings)
+    worker = Worker(
+        workplace, HANDLERS, owner=_owner(), lease_seconds=settings.lease_seconds, stopping=_told_to_stop
+    )
+    app = create_app(settings.broker_url)
+    register(app, worker)
+    if options.ready_file is not None:
+        announce_ready(options.ready_file)
+    try:
+        app.worker_main(_celery_arguments(options.queues, settings.log_level))
+    finally:
+        workplace.close()
+    return 0
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Register the one task there is."""
+
+    @app.task(name=WORK_TASK)  # type: ignore[untyped-decorator]  # celery ships no types
+    def work(partition_id: str) -> None:
+        worker.work(partition_id)
+
+
+def announce_ready(path: Path) -> None:
+    """Leave a file at ``path`` once the worker takes messages."""
+
+    def ready(**_sender: Any) -> None:
+        path.touch()
+
+    signals.worker_ready.connect(ready, weak=False)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bedplate_workers", description=__doc__)
+    parser.add_argument("--queues", default=",".join(QUEUES), help="comma-separated; default: %(default)s")
+    parser.add_argument("--ready-file", type=Path, help="made once the worker takes messages")
+    return parser.parse_args(arguments)
+
+
+def _celery_arguments(queues: str, log_level: str) -> list[str]:
+    return [
+        "worker",
+        f"--queues={queues}",
+        # CUDA does not survive a fork, and one process loads the model once; more workers are more processes.
+        "--pool=solo",
+        f"--hostname=bedplate-{uuid.uuid4().hex[:8]}@%h",
+        f"--loglevel={log_level}",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    ]
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def _told_to_stop() -> bool:
+    return state.should_stop is not None or state.should_terminate is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

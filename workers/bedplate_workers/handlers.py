@@ -1,0 +1,68 @@
+"""What a handler of one job kind's stage is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bedplate_registry.database import Database as RegistryDatabase
+from bedplate_store.database import Database as StoreDatabase
+from bedplate_store.database import WriteSession
+from bedplate_store.leases import Claim
+from bedplate_store.objects import ObjectStore
+from bedplate_workers.checkpoints import Checkpoints
+
+Clock = Callable[[], datetime]
+Finish = Callable[[WriteSession], dict[str, Any]]
+"""Writes what belongs to the partition's result, in the transaction that commits it; returns the result."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What handlers work with; built once per process and passed in."""
+
+    registry: RegistryDatabase
+    store: StoreDatabase
+    objects: ObjectStore
+    checkpoints: Checkpoints
+    cache_dir: Path
+    spool_dir: Path
+    collect_grace_seconds: float
+    now: Clock
+
+    def close(self) -> None:
+        self.registry.close()
+        self.store.close()
+
+
+class Progress(Protocol):
+    """Called between units of work with how many are done in all."""
+
+    def __call__(self, done: int) -> None:
+        """Raises LeaseLost when the lease passed on, Interrupted when this process must stop."""
+
+
+class Handler(Protocol):
+    """The slow part of a partition, outside any transaction.
+
+    It may run twice, or beside a twin that lost its lease, so it leaves nothing behind but content-addressed
+    objects; all else happens in the ``Finish`` it returns.
+    """
+
+    def __call__(self, workplace: Workplace, claim: Claim, progress: Progress) -> Finish: ...
+
+
+Handlers = Mapping[tuple[str, str], Handler]
+"""Handlers by (job kind, stage)."""
+
+
+def result(document: dict[str, Any]) -> Finish:
+    """A ``Finish`` with nothing to write besides the result."""
+
+    def finish(_session: WriteSession) -> dict[str, Any]:
+        return document
+
+    return finish

@@ -1,0 +1,146 @@
+"""``python -m bedplate_workers.reconciler``: the loop that makes the ledger's word happen.
+
+It sends what the outbox holds, ends the leases of dead workers, sends lost messages again and seals the
+impression log. docs/adr/0009 says why this is a loop and not celery beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bedplate_store import outbox
+from bedplate_store import reconciler as ledger_reconciler
+from bedplate_store.database import Database
+from bedplate_workers.app import create_app, send_task
+from bedplate_workers.broker import sweep_processed
+from bedplate_workers.composition import open_objects, system_clock
+from bedplate_workers.handlers import Clock
+from bedplate_workers.log_sealing import LogSealer
+from bedplate_workers.logging import configure, get_logger
+from bedplate_workers.metrics import serve_metrics
+from bedplate_workers.queues import queue_of_partition
+from bedplate_workers.settings import WorkerSettings
+
+DRAIN_SECONDS = 0.2
+RECONCILE_SECONDS = 2.0
+SEAL_SECONDS = 1.0
+SWEEP_SECONDS = 600.0
+_MESSAGES_PER_DRAIN = 100
+_LONGEST_PAUSE_SECONDS = 30.0
+_log = get_logger(__name__)
+
+
+@dataclass
+class Chore:
+    """Something done again and again; after an error it pauses, longer each time, and the others go on."""
+
+    name: str
+    every_seconds: float
+    do: Callable[[], object]
+    _due: float = field(default=0.0, init=False)
+    _errors: int = field(default=0, init=False)
+
+    def run_if_due(self, at: float) -> None:
+        """``at`` is a monotonic time in seconds."""
+        if at < self._due:
+            return
+        try:
+            self.do()
+            self._errors = 0
+        except Exception as error:  # noqa: BLE001  # a broker or database that is away must not end the loop
+            self._errors += 1
+            _log.warning("a chore failed", chore=self.name, errors=self._errors, exc_info=error)
+        pause = self.every_seconds if not self._errors else self._backoff()
+        self._due = at + pause
+
+    def _backoff(self) -> float:
+        return max(self.every_seconds, min(2.0 ** (self._errors - 1), _LONGEST_PAUSE_SECONDS))
+
+
+def run(chores: Sequence[Chore], stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
+    """Do the chores, each in its rhythm, until ``stop`` is set."""
+    while not stop.wait(DRAIN_SECONDS):
+        for chore in chores:
+            chore.run_if_due(clock())
+
+
+def drain_outbox(database: Database, send: Callable[[str, list[Any], str], None], now: Clock) -> int:
+    """Send everything that waits, to the queue of its job's kind; how many messages."""
+
+    def send_routed(task: str, arguments: list[Any]) -> None:
+        send(task, arguments, queue_of_partition(database, str(arguments[0])))
+
+    total = 0
+    while sent := outbox.drain(database, send_routed, now(), _MESSAGES_PER_DRAIN):
+        total += sent
+    return total
+
+
+def reconcile(database: Database, now: Clock, resend_seconds: float) -> None:
+    """One round over the ledger; logged when it found something."""
+    report = ledger_reconciler.reconcile(database, now(), resend_seconds)
+    if report.expired or report.buried or report.resent:
+        _log.info("reconciled", expired=report.expired, buried=report.buried, resent=report.resent)
+
+
+def create_chores(settings: WorkerSettings, database: Database, now: Clock) -> list[Chore]:
+    """The four chores of this process."""
+    app = create_app(settings.broker_url)
+    sealer = LogSealer(settings.spool_dir, open_objects(settings), database)
+
+    def send(task: str, arguments: list[Any], queue: str) -> None:
+        send_task(app, task, arguments, queue)
+
+    return [
+        Chore("drain the outbox", DRAIN_SECONDS, lambda: drain_outbox(database, send, now)),
+        Chore(
+            "reconcile the ledger",
+            RECONCILE_SECONDS,
+            lambda: reconcile(database, now, settings.resend_seconds),
+        ),
+        Chore("seal the impression log", SEAL_SECONDS, lambda: sealer.seal(now())),
+        Chore(
+            "sweep the broker's folder",
+            SWEEP_SECONDS,
+            lambda: sweep_processed(settings.broker_url, older_than_seconds=SWEEP_SECONDS),
+        ),
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the loop until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m bedplate_workers.reconciler", description=__doc__)
+    parser.add_argument("--ready-file", type=Path, help="made once the loop runs")
+    options = parser.parse_args(arguments)
+    settings = WorkerSettings()
+    configure(settings.log_level)
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    database = Database(settings.store_database_url)
+    chores = create_chores(settings, database, system_clock)
+    if settings.metrics_port is not None:
+        port = serve_metrics(database, system_clock, host=settings.metrics_host, port=settings.metrics_port)
+        _log.info("serving metrics", host=settings.metrics_host, port=port)
+    if options.ready_file is not None:
+        options.ready_file.touch()
+    run(chores, stop)
+    database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""The settings of a worker or reconciler process, read from the environment (prefix ``BEDPLATE_``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Built once, in a composition root; what only differs between one machine and a cluster stands here.
+
+    Attributes:
+        objects_url: ``file:///dir``, ``s3://bucket/prefix?endpoint=http://host:port`` or ``memory://``.
+        broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``.
+        lease_seconds: how long a partition stays with a worker that gives no sign of life.
+        resend_seconds: how long a due partition waits for a worker before its message is sent again; one can
+            get lost with a broker or with a worker that had only just received it.
+        collect_grace_seconds: an object younger than this is never collected, referred to or not.
+        metrics_port: the reconciler serves the ledger's queue depth and age here; None: nowhere.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BEDPLATE_", frozen=True, extra="ignore")
+
+    registry_database_url: str
+    store_database_url: str
+    objects_url: str
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_region: str | None = None
+    broker_url: str
+    cache_dir: Path
+    spool_dir: Path
+    lease_seconds: float = Field(default=30, gt=0)
+    resend_seconds: float = Field(default=30, gt=0)
+    collect_grace_seconds: float = Field(default=3600, ge=0)
+    torch_threads: int | None = Field(default=None, ge=1)
+    log_level: str = "INFO"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)

@@ -1,0 +1,105 @@
+"""The task ``bedplate.work``: claim a partition, do it, commit it under the fencing token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+
+from bedplate.errors import BedplateError, InternalError, LeaseLost
+from bedplate_store import leases
+from bedplate_store.leases import Claim
+from bedplate_workers.handlers import Finish, Handlers, Workplace
+from bedplate_workers.heartbeats import Heartbeat, Interrupted
+from bedplate_workers.logging import get_logger
+
+Ending = Literal["not_due", "done", "lease_lost", "interrupted", "failed"]
+_log = get_logger(__name__)
+
+
+class Worker:
+    """Does one partition at a time; a lost, repeated or late message changes nothing but time.
+
+    Args:
+        owner: names this process in the ledger.
+        stopping: whether the process has been told to stop; asked between units of work.
+    """
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        handlers: Handlers,
+        *,
+        owner: str,
+        lease_seconds: float,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._workplace = workplace
+        self._handlers = handlers
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._stopping = stopping
+
+    def work(self, partition_id: str) -> Ending:
+        """Do the partition if it is due; how that ended. The handler's errors go to the ledger."""
+        place = self._workplace
+        claim = leases.claim(place.store, partition_id, self._owner, self._lease_seconds, place.now())
+        if claim is None:
+            return "not_due"
+        names = {
+            "job": claim.job_id,
+            "stage": claim.stage,
+            "partition": claim.ordinal,
+            "attempt": claim.attempt,
+        }
+        with structlog.contextvars.bound_contextvars(**names):
+            ending = self._do(claim)
+            _log.info("worked", ending=ending, kind=claim.kind, subject=claim.subject)
+        return ending
+
+    def _do(self, claim: Claim) -> Ending:
+        try:
+            self._commit(claim, self._handle(claim))
+        except LeaseLost:
+            return "lease_lost"
+        except Interrupted:
+            return "interrupted"
+        except Exception as error:  # noqa: BLE001  # whatever it is, the ledger must know why the partition failed
+            return self._fail(claim, error)
+        return "done"
+
+    def _fail(self, claim: Claim, error: Exception) -> Ending:
+        _log.warning("the partition failed", exc_info=error)
+        try:
+            leases.fail(self._workplace.store, claim, _reason(error), self._workplace.now())
+        except LeaseLost:
+            return "lease_lost"
+        return "failed"
+
+    def _handle(self, claim: Claim) -> Finish:
+        handler = self._handlers.get((claim.kind, claim.stage))
+        if handler is None:
+            raise InternalError(
+                f"No worker handles stage {claim.stage!r} of {claim.kind!r} jobs; "
+                "workers and services must be of the same release."
+            )
+        heartbeat = Heartbeat(
+            self._workplace.store,
+            claim,
+            lease_seconds=self._lease_seconds,
+            now=self._workplace.now,
+            stopping=self._stopping,
+        )
+        with heartbeat:
+            return handler(self._workplace, claim, heartbeat)
+
+    def _commit(self, claim: Claim, finish: Finish) -> None:
+        with self._workplace.store.write() as session:
+            leases.commit(session, claim, finish(session), self._workplace.now())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BedplateError):
+        return f"{error.title}: {error.detail}"
+    return f"{type(error).__name__}: {error}"
