@@ -18,6 +18,7 @@ from bedplate.wire.registry import FileManifest, Signature, TensorSignature
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _SUFFIXES = (".safetensors", ".json", ".md", ".txt")
+_TEXT_BYTES_MAX = 256 * 2**20  # parsed in memory when the version is finalised
 _SHOWN = 5
 
 
@@ -31,8 +32,13 @@ def check_manifest(files: Sequence[FileManifest]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise CheckpointInvalid(f"{', '.join(twice)}: listed twice; list every file once.")
-    for name in names:
-        if PurePosixPath(name).suffix not in _SUFFIXES:
+    for file in files:
+        name, suffix = file.name, PurePosixPath(file.name).suffix
+        if suffix != ".safetensors" and file.bytes > _TEXT_BYTES_MAX:
+            raise CheckpointInvalid(
+                f"{name}: over {_TEXT_BYTES_MAX} bytes; tables of that size belong into {WEIGHTS}.", file=name
+            )
+        if suffix not in _SUFFIXES:
             raise CheckpointInvalid(
                 f"{name}: this type of file is not accepted, because loading it may run code. "
                 f"Send weights as {WEIGHTS}; accepted are {', '.join(_SUFFIXES)}.",

@@ -103,7 +103,6 @@ def _create_checkpoints() -> None:
         sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("object_key", KEY, nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
-        sa.Column("received_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["checkpoint_id"], ["checkpoints.id"], name=op.f("fk_upload_parts_checkpoint_id")
         ),
