@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bedplate_store.database import Database, WriteSession
 from bedplate_store.tables.jobs import OutboxRow
+from bedplate_store.upserts import conflict_insert
 
 WORK_TASK = "bedplate.work"
 """The task every partition is sent to; its one argument is the partition id."""
@@ -25,8 +25,7 @@ def enqueue(
     """Write messages, to be sent not before ``available_at``; one that still waits is only refreshed."""
     if not argument_lists:
         return
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(OutboxRow)
+    statement = conflict_insert(session, OutboxRow)
     # The generation tells drain that the message was asked for again while it was being sent.
     statement = statement.on_conflict_do_update(
         index_elements=["task", "args"],
