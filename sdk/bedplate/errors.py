@@ -6,14 +6,14 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     BedplateError
     ├── InvalidRequest        malformed input; the caller must change what it sends
     │   ├── EmptyBatch, BatchTooLarge, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch
-    │   ├── EventInFuture
+    │   ├── EventInFuture, MethodNotAllowed
     │   └── CheckpointInvalid
     │       └── DigestMismatch, SignatureMismatch
     ├── Unauthenticated, Forbidden
     ├── NotFound
     ├── Conflict              well-formed, but the state of the platform says no
     │   ├── AlreadyExists, AliasMoved, VersionImmutable, VersionNotReady, SpaceNotReady,
-    │   │   EventsOutOfOrder, LeaseLost, SnapshotMoved
+    │   │   EventsOutOfOrder, LeaseLost, SnapshotMoved, JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
     └── InternalError
@@ -82,6 +82,11 @@ class KeyTypeMismatch(InvalidRequest):
 class EventInFuture(InvalidRequest):
     code = "event_in_future"
     title = "An event lies in the future"
+
+
+class MethodNotAllowed(InvalidRequest):
+    code = "method_not_allowed"
+    title = "The route does not take this method"
 
 
 class CheckpointInvalid(InvalidRequest):
@@ -157,6 +162,11 @@ class EventsOutOfOrder(Conflict):
 class LeaseLost(Conflict):
     code = "lease_lost"
     title = "The lease passed to another worker"
+
+
+class JobFailed(Conflict):
+    code = "job_failed"
+    title = "The job failed or was cancelled"
 
 
 class UnsupportedMediaType(BedplateError):

@@ -240,3 +240,10 @@ class TransferRatio(WireModel):
     ratio: float | None = Field(description="None where the foundation's NE did not change; see ``reason``")
     ratio_std: float | None = Field(description="sample standard deviation over seeds; None with one seed")
     reason: str | None = None
+
+
+class WhoAmI(WireModel):
+    """The team behind the token that was sent."""
+
+    team: str
+    role: Role

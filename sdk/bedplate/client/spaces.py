@@ -1,0 +1,223 @@
+"""Lookup, search and writes in embedding spaces. Shape suffixes: N rows, Q queries, K hits, D dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.client.answers import read_document
+from bedplate.client.requests import Listing, bulk, get, get_list, parameters, path, send
+from bedplate.client.steps import Namespace, RunnerT, Steps, operation
+from bedplate.codecs import (
+    ARROW,
+    HEADER_DIM,
+    HEADER_DTYPE,
+    HEADER_ROWS,
+    HEADER_SNAPSHOT,
+    HEADER_VERSION,
+    RAW,
+    HitKeys,
+    Keys,
+    SearchQueries,
+    Vectors,
+    as_keys,
+    decode_lookup_raw,
+    decode_search_answer_arrow,
+    encode_keys_arrow,
+    encode_keys_raw,
+    encode_search_arrow,
+    encode_upsert_arrow,
+    encode_vectors_raw,
+)
+from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
+from bedplate.references import SpaceReference
+from bedplate.wire.registry import Dtype
+from bedplate.wire.store import EmbedAnswer, EmbedRequest, Snapshot, Space, WriteAnswer
+
+AnyKeys = Sequence[int] | Sequence[str] | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """``vectors`` [N, D] belong to the keys in their order; where ``found`` [N] is false they are zeros.
+
+    Attributes:
+        version: the version that answered, as a number: ``core@7``.
+        snapshot: the snapshot's number; 0 where nothing but upserts exists yet.
+    """
+
+    found: NDArray[np.bool_]
+    vectors: Vectors
+    version: str
+    snapshot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One row for each query, best hit first.
+
+    Attributes:
+        keys: [Q][K], int64 array padded with -1, or lists of strings padded with None.
+        scores: float32 [Q, K], -inf where there was no further hit.
+        found: [Q], for a search by key: whether the key exists; for a search by vector all true.
+    """
+
+    keys: HitKeys
+    scores: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    version: str
+    snapshot: int
+
+
+def _space(reference: str, *rest: str) -> str:
+    parsed = SpaceReference.parse(reference)
+    return path("spaces", str(parsed.version), parsed.space, *rest)
+
+
+def _keys(keys: AnyKeys) -> Keys:
+    if isinstance(keys, str):
+        raise InvalidRequest(f"keys is the single string {keys!r}; give a list, e.g. [{keys!r}].")
+    checked = as_keys(keys)
+    if len(checked) == 0:
+        raise EmptyBatch("There are no keys; give at least one.")
+    return checked
+
+
+def _keys_body(keys: Keys) -> tuple[bytes, str]:
+    return (encode_keys_raw(keys), RAW) if isinstance(keys, np.ndarray) else (encode_keys_arrow(keys), ARROW)
+
+
+def _matrix(vectors: Any, *, keep_float16: bool) -> Vectors:
+    array = np.asarray(vectors)
+    if array.ndim == 1 and array.dtype != object:
+        array = array[np.newaxis]
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise DimensionMismatch(
+            f"vectors has shape {array.shape} and dtype {array.dtype}; give numbers in a rectangle [n, dim]."
+        )
+    if len(array) == 0:
+        raise EmptyBatch("There are no vectors; give at least one.")
+    if keep_float16 and array.dtype == np.float16:
+        return array
+    return array.astype(np.float32, copy=False)
+
+
+class Spaces(Namespace[RunnerT]):
+    """Embedding spaces. A reference is ``core@7/item`` or ``core@production/item``."""
+
+    @operation
+    def list(self, foundation: str | None = None) -> Steps[Listing[Space]]:
+        """Every space, of one foundation if given."""
+        return get_list(path("spaces"), Space, parameters(foundation=foundation))
+
+    @operation
+    def get(self, reference: str) -> Steps[Space]:
+        """Raises NotFound."""
+        return get(_space(reference), Space)
+
+    @operation
+    def snapshots(self, reference: str) -> Steps[Listing[Snapshot]]:
+        """What was published, in order."""
+        return get_list(_space(reference, "snapshots"), Snapshot)
+
+    @operation
+    def lookup(self, reference: str, keys: AnyKeys, dtype: Dtype | None = None) -> Steps[Lookup]:
+        """The vectors of keys, in their order; an unknown key is not an error but ``found`` false.
+
+        Args:
+            keys: N int64 or string keys, as the space's ``key_type`` says.
+            dtype: of the vectors in the answer; None: as stored.
+
+        Raises:
+            NotFound, SpaceNotReady, KeyTypeMismatch, EmptyBatch, BatchTooLarge.
+        """
+        body, media = _keys_body(_keys(keys))
+        accept = f"{RAW};dtype={dtype}" if dtype else RAW
+        response = yield from bulk(_space(reference, "lookup"), body, media, accept=accept)
+        return _read_lookup(response)
+
+    @operation
+    def search(
+        self,
+        reference: str,
+        vectors: Any = None,
+        *,
+        keys: AnyKeys | None = None,
+        k: int = 10,
+        ef: int | None = None,
+    ) -> Steps[Search]:
+        """The K best rows for each vector, or for each key (whose own row is left out).
+
+        Args:
+            vectors: [Q, D], or [D] for one query; sent as float32.
+            keys: Q keys, instead of vectors.
+            ef: search effort of the index; None: as tuned to the recall target.
+
+        Raises:
+            NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
+        """
+        if (vectors is None) == (keys is None):
+            raise InvalidRequest("Search by vectors or by keys: give exactly one of the two.")
+        if keys is None:
+            body, media = encode_vectors_raw(_matrix(vectors, keep_float16=False)), RAW
+        else:
+            body, media = encode_search_arrow(SearchQueries(keys=_keys(keys))), ARROW
+        params = parameters(k=k, ef=ef)
+        response = yield from bulk(_space(reference, "search"), body, media, accept=ARROW, params=params)
+        found = decode_search_answer_arrow(response.content)
+        return Search(found.keys, found.scores, found.found, found.version, found.snapshot)
+
+    @operation
+    def upsert(self, reference: str, keys: AnyKeys, vectors: Any) -> Steps[WriteAnswer]:
+        """Insert or replace vectors [N, D]; durable when this returns, visible to readers within two seconds.
+
+        float16 is sent as it is, everything else as float32.
+
+        Raises:
+            DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, BatchTooLarge, Forbidden.
+        """
+        body = encode_upsert_arrow(_keys(keys), _matrix(vectors, keep_float16=True))
+        response = yield from bulk(_space(reference, "upsert"), body, ARROW)
+        return read_document(WriteAnswer, response)
+
+    @operation
+    def delete(self, reference: str, keys: AnyKeys) -> Steps[WriteAnswer]:
+        """Delete keys; unknown ones are no error. Durable when this returns."""
+        body = encode_keys_arrow(_keys(keys))
+        response = yield from bulk(_space(reference, "delete"), body, ARROW)
+        return read_document(WriteAnswer, response)
+
+    @operation
+    def embed(self, reference: str, request: EmbedRequest | None = None) -> Steps[str]:
+        """Start a job that embeds the space's entities, indexes and publishes them; returns the job's id.
+
+        With an ``idempotency_key`` the same request gives the same job.
+        """
+        body = request or EmbedRequest()
+        url, again = _space(reference, "embed"), body.idempotency_key is not None
+        answer = yield from send("POST", url, body, EmbedAnswer, idempotent=again)
+        return answer.job
+
+    @operation
+    def compact(self, reference: str) -> Steps[str]:
+        """Start a job that folds upserts and deletions into a new snapshot; returns the job's id."""
+        answer = yield from send("POST", _space(reference, "compact"), None, EmbedAnswer)
+        return answer.job
+
+
+def _read_lookup(response: httpx.Response) -> Lookup:
+    try:
+        rows, dim = int(response.headers[HEADER_ROWS]), int(response.headers[HEADER_DIM])
+        snapshot = int(response.headers[HEADER_SNAPSHOT])
+        dtype, version = response.headers[HEADER_DTYPE], response.headers[HEADER_VERSION]
+    except (KeyError, ValueError) as error:
+        raise InternalError(
+            f"The answer to a lookup lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
+        ) from error
+    found, vectors = decode_lookup_raw(response.content, rows=rows, dim=dim, dtype=dtype)
+    return Lookup(found, vectors, version, snapshot)

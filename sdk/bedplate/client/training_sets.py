@@ -1,0 +1,109 @@
+"""Training sets: made by the platform, fetched through signed URLs, read from memory-mapped files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from bedplate.client.checkpoints import UploadProgress, fetch_verified
+from bedplate.client.jobs import POLL_SECONDS, watch
+from bedplate.client.requests import Listing, get, get_list, parameters, path, send
+from bedplate.client.steps import Namespace, Request, RunnerT, Steps, blocking, exchange, operation
+from bedplate.codecs import ARROW, decode_table
+from bedplate.errors import Conflict
+from bedplate.training_data import TrainingSetData
+from bedplate.wire.store import Job, TrainingSet, TrainingSetCreate, TrainingSetFile
+
+
+class TrainingSets(Namespace[RunnerT]):
+    """Point-in-time joins of impressions, logged TAE and outcomes."""
+
+    @operation
+    def create(self, training_set: TrainingSetCreate) -> Steps[TrainingSet]:
+        """Start making a training set; ``wait`` for it, then ``read`` it."""
+        return send("POST", path("training-sets"), training_set, TrainingSet)
+
+    @operation
+    def get(self, training_set_id: str) -> Steps[TrainingSet]:
+        """Raises NotFound."""
+        return get(path("training-sets", training_set_id), TrainingSet)
+
+    @operation
+    def list(self, surface: str | None = None) -> Steps[Listing[TrainingSet]]:
+        """Training sets, of one surface if given."""
+        return get_list(path("training-sets"), TrainingSet, parameters(surface=surface))
+
+    @operation
+    def wait(
+        self,
+        training_set_id: str,
+        progress: Callable[[Job], None] | None = None,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        timeout_seconds: float | None = None,
+    ) -> Steps[TrainingSet]:
+        """Wait until it is ready. Raises JobFailed with the reason, Unavailable after the time-out."""
+        url = path("training-sets", training_set_id)
+        made = yield from get(url, TrainingSet)
+        if made.state != "ready":
+            yield from watch(made.job, progress, poll_seconds=poll_seconds, timeout_seconds=timeout_seconds)
+            made = yield from get(url, TrainingSet)
+        return made
+
+    @operation
+    def files(self, training_set_id: str) -> Steps[Listing[TrainingSetFile]]:
+        """The files, with signed URLs that need no token and expire. Raises Conflict while it is made."""
+        return get_list(path("training-sets", training_set_id, "files"), TrainingSetFile)
+
+    @operation
+    def read(
+        self,
+        training_set_id: str,
+        directory: str | Path | None = None,
+        *,
+        progress: UploadProgress | None = None,
+    ) -> Steps[TrainingSetData]:
+        """Fetch the files, verify their SHA-256, and open them memory-mapped.
+
+        Args:
+            directory: where the files go and stay; files that are there already are not fetched again.
+                None: a temporary directory that lives as long as the result.
+            progress: called with (file name, bytes done, bytes in all).
+
+        Raises:
+            NotFound, Conflict (not ready), DigestMismatch.
+        """
+        made = yield from get(path("training-sets", training_set_id), TrainingSet)
+        if made.state != "ready":
+            raise Conflict(
+                f"Training set {made.id} is {made.state}; wait for it with training_sets.wait({made.id!r})."
+            )
+        files = yield from get_list(path("training-sets", training_set_id, "files"), TrainingSetFile)
+        temporary = (
+            tempfile.TemporaryDirectory(prefix="bedplate-training-set-") if directory is None else None
+        )
+        target = Path(temporary.name) if temporary else Path(directory or ".")
+        yield from blocking(lambda: target.mkdir(parents=True, exist_ok=True))
+        yield from _fetch(files, target, progress)
+        return (yield from blocking(lambda: TrainingSetData.open(made, files, target, temporary)))
+
+    @operation
+    def read_table(self, training_set_id: str, table: str) -> Steps[pa.Table]:
+        """The table ``rows`` or ``requests`` through the REST API, where object storage is out of reach."""
+        url = path("training-sets", training_set_id, "tables", table)
+        response = yield from exchange(Request("GET", url, headers={"accept": ARROW}, idempotent=True))
+        return decode_table(response.content)
+
+
+def _fetch(files: list[TrainingSetFile], directory: Path, progress: UploadProgress | None) -> Steps[None]:
+    total, done = sum(file.bytes for file in files), 0
+    for file in files:
+        # Signed: the token stays here. A relative URL is the platform's own.
+        request = Request("GET", file.url, idempotent=True, authenticated=False)
+        yield from fetch_verified(request, directory / Path(file.name).name, file.sha256, lambda _count: None)
+        done += file.bytes
+        if progress:
+            progress(file.name, done, total)
