@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -11,7 +11,7 @@ from bedplate.errors import Conflict, InvalidRequest
 from bedplate.references import VersionReference
 from bedplate.wire.registry import Dtype, KeyType, Metric, SpaceSignature
 from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
-from bedplate_store import items, jobs, snapshots, spaces, timelines
+from bedplate_store import items, jobs, sequences, snapshots, spaces, timelines
 from bedplate_store.database import ReadSession, WriteSession
 from bedplate_store.key_ranges import KeyRange
 from bedplate_store.times import instant, microseconds
@@ -30,6 +30,7 @@ class EmbedPlan:
         as_of_us: int64 microseconds UTC; only events before it are seen, however late a partition runs.
         covers_sequence: the last write of the space when the job was planned; later ones stay above
             the snapshot.
+        event_sequence: the last event accepted when the job was planned; later ones are not seen.
     """
 
     foundation: str
@@ -42,29 +43,24 @@ class EmbedPlan:
     key_type: KeyType
     as_of_us: int
     covers_sequence: int
-    index_kind: str
-    recall_target: float
+    event_sequence: int
+    index: IndexSpecification
 
     @property
     def as_of(self) -> datetime:
         return instant(self.as_of_us)
 
     @property
-    def index(self) -> IndexSpecification:
-        return IndexSpecification.model_validate(
-            {"kind": self.index_kind, "recall_target": self.recall_target}
-        )
-
-    @property
     def reference(self) -> str:
         return f"{self.foundation}@{self.version}/{self.space}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**document, "index": self.index.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        return cls(**document)
+        return cls(**{**document, "index": IndexSpecification.model_validate(document["index"])})
 
 
 def plan_embed(
@@ -122,11 +118,7 @@ def _plan(
 ) -> EmbedPlan:
     if version.number is None:
         raise InvalidRequest(f"{version} is an alias; an embed job needs the version's number.")
-    if signature.entity is None:
-        raise InvalidRequest(
-            f"{version}/{space} is made per request and has no entity to walk; "
-            "embed a space of items or users."
-        )
+    entity = _entity(version, space, signature)
     as_of = request.as_of or now
     if as_of > now:
         raise InvalidRequest(
@@ -146,15 +138,27 @@ def _plan(
         foundation=version.foundation,
         version=version.number,
         space=space,
-        entity=signature.entity,
+        entity=entity,
         dim=signature.dim,
         dtype=signature.dtype,
         metric=signature.metric,
         key_type=signature.key_type,
         as_of_us=microseconds(as_of),
         covers_sequence=snapshots.current_sequence(session, version.foundation, version.number, space),
-        index_kind=request.index.kind,
-        recall_target=request.index.recall_target,
+        event_sequence=sequences.current(session, "event"),
+        index=request.index,
+    )
+
+
+def _entity(version: VersionReference, space: str, signature: SpaceSignature) -> Literal["item", "user"]:
+    if signature.entity is not None:
+        return signature.entity
+    # A checkpoint's own signature names its spaces after their entities and says no more.
+    for entity in ("item", "user"):
+        if space == entity:
+            return entity
+    raise InvalidRequest(
+        f"{version}/{space} is made per request and has no entity to walk; embed a space of items or users."
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select, update
 
 from bedplate.errors import LeaseLost
-from bedplate_store import ledger
+from bedplate_store import ledger, outbox
 from bedplate_store.database import Database, WriteSession
 from bedplate_store.tables.jobs import JobRow, PartitionRow, StageRow
 
@@ -127,6 +127,32 @@ def fail(database: Database, claim: Claim, error: str, now: datetime) -> None:
         if not _holds(partition, claim, now):
             raise _lost(claim)
         ledger.retry_or_bury(session, job, partition, error, ledger.retry_time(claim.attempt, now), now)
+
+
+def release(database: Database, claim: Claim, now: datetime) -> None:
+    """Give the partition back untried, as a worker told to stop does: due at once, no attempt counted.
+
+    Raises:
+        LeaseLost: the lease expired, passed on, or the job ended; nothing is left to give back.
+    """
+    with database.write() as session:
+        ledger.lock_job(session, claim.job_id)
+        _update_held(
+            session,
+            claim,
+            now,
+            {
+                "state": "due",
+                "attempt": PartitionRow.attempt - 1,
+                "done": 0,
+                "due_at": now,
+                "queued_at": now,
+                "sends": 1,
+                "lease_owner": None,
+                "lease_expires_at": None,
+            },
+        )
+        outbox.enqueue(session, outbox.WORK_TASK, [[claim.partition_id]], now)
 
 
 def _claimable(now: datetime) -> ColumnElement[bool]:

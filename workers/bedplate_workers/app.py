@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from bedplate_workers.broker import broker_configuration
 from bedplate_workers.queues import QUEUES
@@ -15,7 +15,7 @@ def create_app(broker_url: str) -> Celery:
     """A Celery application on this broker, with no task registered: enough to send by name."""
     app = Celery("bedplate", set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        task_queues=[_queue(name) for name in QUEUES],
         task_default_queue="cpu",
         task_ignore_result=True,
         # A killed worker's message comes back where the broker can do that; leases do the rest.
@@ -30,6 +30,11 @@ def create_app(broker_url: str) -> Celery:
         **broker_configuration(broker_url),
     )
     return app
+
+
+def _queue(name: str) -> Queue:
+    exchange = Exchange(name)  # type: ignore[no-untyped-call]  # kombu is typed in part
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]  # the same
 
 
 def send_task(app: Celery, name: str, arguments: list[Any], queue: str) -> None:

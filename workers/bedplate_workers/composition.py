@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import torch
 
+from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects import ObjectStore, open_object_store
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 from bedplate_workers.handlers import Workplace
-from bedplate_workers.models import load_foundation
 from bedplate_workers.settings import WorkerSettings
 
 
@@ -42,7 +42,7 @@ def open_workplace(settings: WorkerSettings) -> Workplace:
         registry=registry,
         store=StoreDatabase(settings.store_database_url),
         objects=objects,
-        checkpoints=Checkpoints(files, load_foundation),
+        checkpoints=Checkpoints(files, FoundationRuntime.load),
         cache_dir=settings.cache_dir / "segments",
         spool_dir=settings.spool_dir,
         collect_grace_seconds=settings.collect_grace_seconds,

@@ -2,22 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import batched
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.errors import KeyTypeMismatch
+from bedplate.wire.registry import KeyType
 from bedplate_modeling.events import History
 from bedplate_modeling.requests import UserRequest
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_store import items, segments, timelines
 from bedplate_store.embedding_jobs import EmbedPlan
+from bedplate_store.key_ranges import KeyRange
 from bedplate_store.leases import Claim
+from bedplate_store.timelines import TimelineColumns
 from bedplate_workers.handlers import Finish, Progress, Workplace, result
 
-# Fixed, because the size of a batch changes the rounding, and a partition done twice must give the same bytes.
+# Fixed: the size of a batch changes the rounding, and a partition done twice must give the same bytes.
 ITEMS_AT_ONCE = 4_096
 USERS_AT_ONCE = 256
+
+
+def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
+    """Embed the entities of one key range and write them as one segment.
+
+    Raises:
+        NotFound, VersionNotReady, DigestMismatch, CheckpointInvalid: there is no such model to run.
+        KeyTypeMismatch: an int64 space meets an entity whose key is no integer.
+        NonFiniteVectors: the model gives NaN or infinity, or overflows the storage dtype.
+    """
+    plan = EmbedPlan.from_json(claim.job_params)
+    key_range = KeyRange(claim.params["start"], claim.params["end"], claim.units)
+    runtime = workplace.checkpoints.model(plan.foundation, plan.version)
+    parts = _items if plan.entity == "item" else _users
+    keys: list[str] = []
+    vectors: list[NDArray[np.float32]] = []
+    for part_keys, part_vectors in parts(workplace, plan, key_range, runtime):
+        keys += part_keys
+        vectors.append(part_vectors)
+        progress(len(keys))
+    info = segments.write_segment(
+        workplace.objects,
+        keys=_typed(keys, plan.key_type, plan.reference),
+        vectors=np.concatenate(vectors) if vectors else np.zeros((0, plan.dim), np.float32),
+        dtype=plan.dtype,
+        key_type=plan.key_type,
+    )
+    return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes})
+
+
+Part = tuple[list[str], NDArray[np.float32]]
+
+
+def _items(
+    workplace: Workplace, plan: EmbedPlan, key_range: KeyRange, runtime: FoundationRuntime
+) -> Iterator[Part]:
+    with workplace.store.read() as session:
+        features: Mapping[str, Mapping[str, Any]] = {
+            item.key: item.features for chunk in items.scan(session, key_range) for item in chunk
+        }
+    for keys in _batches(list(features), ITEMS_AT_ONCE):
+        yield keys, runtime.embed_items(keys, features)
+
+
+def _users(
+    workplace: Workplace, plan: EmbedPlan, key_range: KeyRange, runtime: FoundationRuntime
+) -> Iterator[Part]:
+    # Rounded up, so that no event before as_of is hidden by the model's milliseconds.
+    at_ms = -(-plan.as_of_us // 1000)
+    with workplace.store.read() as session:
+        users = timelines.users(session, plan.as_of, key_range)
+    for keys in _batches(users, USERS_AT_ONCE):
+        with workplace.store.read() as session:
+            read = timelines.read_many(
+                session,
+                [(user, plan.as_of) for user in keys],
+                limit=runtime.max_history,
+                up_to_sequence=plan.event_sequence,
+            )
+        requests = [UserRequest(timeline.user, at_ms, history_of(timeline)) for timeline in read]
+        yield keys, runtime.embed_users(requests)
+
+
+def history_of(timeline: TimelineColumns) -> History:
+    """A timeline as the models take it."""
+    return History(timeline.item, timeline.action, timeline.surface, timeline.event_time_us // 1000)
+
+
+def _batches(keys: Sequence[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(keys), size):
+        yield list(keys[start : start + size])
+
+
+def _typed(keys: list[str], key_type: KeyType, reference: str) -> list[str] | NDArray[np.int64]:
+    if key_type == "string":
+        return keys
+    try:
+        return np.array([int(key) for key in keys], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise KeyTypeMismatch(
+            f"{reference} has int64 keys, but an entity's key is no 64-bit integer ({error}); "
+            "publish a version whose space has string keys, or use integer keys."
+        ) from error

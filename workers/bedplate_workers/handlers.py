@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.database import WriteSession
@@ -27,7 +28,7 @@ class Workplace:
     registry: RegistryDatabase
     store: StoreDatabase
     objects: ObjectStore
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints[FoundationRuntime]
     cache_dir: Path
     spool_dir: Path
     collect_grace_seconds: float

@@ -64,10 +64,17 @@ class Worker:
         except LeaseLost:
             return "lease_lost"
         except Interrupted:
-            return "interrupted"
+            return self._give_back(claim)
         except Exception as error:  # noqa: BLE001  # whatever it is, the ledger must know why the partition failed
             return self._fail(claim, error)
         return "done"
+
+    def _give_back(self, claim: Claim) -> Ending:
+        try:
+            leases.release(self._workplace.store, claim, self._workplace.now())
+        except LeaseLost:
+            return "lease_lost"
+        return "interrupted"
 
     def _fail(self, claim: Claim, error: Exception) -> Ending:
         _log.warning("the partition failed", exc_info=error)
