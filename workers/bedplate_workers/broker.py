@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kombu.transport import filesystem
-from kombu.utils.encoding import str_to_bytes
 from kombu.utils.json import dumps
 
 _POLLING_SECONDS = 0.05
@@ -29,13 +28,13 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu is typed in pa
     def get_table(self, exchange: str) -> list[Any]:
         return [filesystem.exchange_queue_t(exchange, "", exchange)]
 
-    def _put(self, queue: str, payload: dict[str, Any], **_kwargs: Any) -> None:
+    def _put(self, queue: str, payload: dict[str, Any], **kwargs: Any) -> None:
         folder = Path(self.data_folder_out)
         # Readers take files in the order of their names; they ignore what does not end in the queue's name.
         name = f"{time.time_ns():020d}_{uuid.uuid4()}"
         aside = folder / f"{name}.writing"
         text = dumps(payload)  # type: ignore[no-untyped-call]  # kombu is typed in part
-        aside.write_bytes(str_to_bytes(text))
+        aside.write_bytes(text.encode())
         aside.replace(folder / f"{name}.{queue}.msg")
 
 
