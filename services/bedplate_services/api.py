@@ -1,0 +1,104 @@
+"""The API of registry and store: ``create_app(settings)``, or ``python -m bedplate_services.api``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from bedplate_services import hot_path_documents, problems, serve
+from bedplate_services import openapi as openapi_document
+from bedplate_services.composition import Platform, build_platform
+from bedplate_services.edge import BodyLimits, Edge
+from bedplate_services.hot_path import HotPath
+from bedplate_services.routes import (
+    evaluations,
+    experts,
+    foundations,
+    jobs,
+    organisation,
+    platform,
+    records,
+    spaces,
+    training,
+    versions,
+)
+from bedplate_services.settings import Settings
+
+DESCRIPTION = """
+The registry of foundation models and the store of their embeddings.
+
+Every route but health, metrics and signed objects needs `Authorization: Bearer <token>`. Errors are
+`application/problem+json` with a stable `code`, a `detail` that says what would mend it, and the
+`request_id` that finds it in the logs. Bulk vectors travel as Arrow IPC streams or raw little-endian bytes.
+"""
+_ROUTERS = (
+    platform.router,
+    organisation.router,
+    foundations.router,
+    versions.router,
+    experts.router,
+    evaluations.router,
+    spaces.router,
+    records.router,
+    training.router,
+    jobs.router,
+)
+
+
+class Api:
+    """The whole ASGI application: the edge around the hot path beside FastAPI.
+
+    Attributes:
+        http: the FastAPI application, for its OpenAPI document.
+        platform: what it is built on.
+    """
+
+    def __init__(self, house: Platform, limits: BodyLimits | None = None) -> None:
+        self.platform = house
+        self.http = _fastapi(house)
+        hot_path = HotPath(house.directory, house.authenticator, house.metrics, self.http)
+        self._edge = Edge(hot_path, house.metrics, limits)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._edge(scope, receive, send)
+
+
+def create_app(settings: Settings, house: Platform | None = None, limits: BodyLimits | None = None) -> Api:
+    """The application on what the settings name (or on a platform built elsewhere). Nothing is migrated."""
+    return Api(house or build_platform(settings, service="api"), limits)
+
+
+def _fastapi(house: Platform) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        house.close()
+
+    app = FastAPI(
+        title="Bedplate registry and store",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.platform = house
+    problems.install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.include_router(platform.health_routes(partial(platform.check_databases, house)))
+    openapi_document.install(app, hot_path_documents.OPERATIONS, hot_path_documents.MODELS)
+    return app
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = Settings()
+    serve.run(create_app(settings), settings, settings.host, settings.port)
+
+
+if __name__ == "__main__":
+    main()

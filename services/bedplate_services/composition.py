@@ -1,0 +1,120 @@
+"""The composition root of the services: settings in, databases, objects, readers and clocks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bedplate_store.readers import SpaceReaders
+
+from bedplate_registry import tokens
+from bedplate_registry.database import Database as RegistryDatabase
+from bedplate_registry.principals import Principal
+from bedplate_services.auth import Authenticator
+from bedplate_services.directory import SpaceDirectory
+from bedplate_services.dispatch import CeleryDispatcher, Dispatcher, NullDispatcher, celery_sender
+from bedplate_services.metrics import Metrics, PrometheusMetrics
+from bedplate_services.settings import Settings
+from bedplate_services.signing import UrlSigner
+from bedplate_store.database import Database as StoreDatabase
+from bedplate_store.objects import ObjectStore, open_object_store
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """Now, as an aware UTC time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What every route needs; built once per process and passed in, never global."""
+
+    settings: Settings
+    registry: RegistryDatabase
+    store: StoreDatabase
+    objects: ObjectStore
+    readers: SpaceReaders
+    directory: SpaceDirectory
+    authenticator: Authenticator
+    dispatcher: Dispatcher
+    signer: UrlSigner
+    metrics: Metrics
+    now: Clock
+
+    def close(self) -> None:
+        self.registry.close()
+        self.store.close()
+
+
+def build_platform(
+    settings: Settings,
+    *,
+    service: str,
+    metrics: Metrics | None = None,
+    dispatcher: Dispatcher | None = None,
+    now: Clock = system_clock,
+) -> Platform:
+    """Open everything the settings name. Nothing is migrated: see :func:`migrate`."""
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    settings.spool_dir.mkdir(parents=True, exist_ok=True)
+    registry = RegistryDatabase(settings.registry_database_url)
+    store = StoreDatabase(settings.store_database_url)
+    objects = open_objects(settings)
+    readers = SpaceReaders(
+        store, objects, settings.cache_dir / "segments", refresh_seconds=settings.reader_refresh_seconds
+    )
+    return Platform(
+        settings=settings,
+        registry=registry,
+        store=store,
+        objects=objects,
+        readers=readers,
+        directory=SpaceDirectory(registry, readers, fresh_seconds=settings.reader_refresh_seconds),
+        authenticator=build_authenticator(registry, settings.token_cache_seconds),
+        dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
+        signer=UrlSigner(settings.api_base_url, _secret(settings)),
+        metrics=metrics or PrometheusMetrics(service),
+        now=now,
+    )
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    secret = settings.s3_secret_key
+    return open_object_store(
+        settings.objects_url,
+        access_key=settings.s3_access_key,
+        secret_key=secret.get_secret_value() if secret else None,
+        region=settings.s3_region,
+    )
+
+
+def build_authenticator(registry: RegistryDatabase, ttl_seconds: float) -> Authenticator:
+    def ask(secret: str) -> Principal:
+        with registry.read() as session:
+            return tokens.authenticate(session, secret)
+
+    return Authenticator(ask, ttl_seconds=ttl_seconds)
+
+
+def build_dispatcher(store: StoreDatabase, broker_url: str | None) -> Dispatcher:
+    # On one machine the reconciler drains five times a second and owns the folder that is the broker.
+    if broker_url is None or broker_url.startswith("filesystem:"):
+        return NullDispatcher()
+    return CeleryDispatcher(store, celery_sender(broker_url))
+
+
+def migrate(settings: Settings) -> None:
+    """Bring both databases to the newest revision; safe when several processes start at once."""
+    for database in (
+        RegistryDatabase(settings.registry_database_url),
+        StoreDatabase(settings.store_database_url),
+    ):
+        database.migrate()
+        database.close()
+
+
+def _secret(settings: Settings) -> str | None:
+    return settings.signing_key.get_secret_value() if settings.signing_key else None

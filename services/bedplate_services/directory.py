@@ -1,0 +1,127 @@
+"""Which reader answers ``core@production/item`` right now.
+
+The hot path asks here on every request, so the usual answer costs a dictionary look-up. Aliases and
+snapshots move under us: an answer is fresh for a moment, then renewed in the background while the old
+one still serves, and never used once it is older than ``stale_seconds``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bedplate_store.readers import SpaceReader, SpaceReaders
+from starlette.concurrency import run_in_threadpool
+
+from bedplate.references import VersionReference
+from bedplate_registry import versions
+from bedplate_registry.database import Database
+from bedplate_services.logging import get_logger
+
+_log = get_logger(__name__)
+_Address = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A reader, and the version that the reference meant when it was opened (``core@7``)."""
+
+    version: str
+    space: str
+    reader: SpaceReader
+    opened_at: float
+
+
+class SpaceDirectory:
+    """Belongs to one event loop; only ``forget`` and ``resolve`` may be called from other threads.
+
+    Args:
+        fresh_seconds: how long an answer is used without asking again.
+        stale_seconds: how long it may serve while a newer one is being opened.
+    """
+
+    def __init__(
+        self,
+        registry: Database,
+        readers: SpaceReaders,
+        *,
+        fresh_seconds: float = 0.25,
+        stale_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._readers = readers
+        self._fresh_seconds = fresh_seconds
+        self._stale_seconds = stale_seconds
+        self._clock = clock
+        self._generation = 0
+        self._located: dict[_Address, Located] = {}
+        self._opening: dict[tuple[int, _Address], asyncio.Task[Located]] = {}
+
+    async def locate(self, reference: str, space: str) -> Located:
+        """The current reader of a space.
+
+        Raises:
+            InvalidRequest: the reference is not one.
+            NotFound: no such foundation, alias, version or space.
+            SpaceNotReady: nothing was published or written there yet.
+        """
+        address = (reference, space)
+        located = self._located.get(address)
+        if located is not None:
+            age = self._clock() - located.opened_at
+            if age < self._fresh_seconds:
+                return located
+            if age < self._stale_seconds:
+                self._open(address)
+                return located
+        return await asyncio.shield(self._open(address))
+
+    def resolve(self, reference: str) -> tuple[str, int]:
+        """``(foundation, version number)`` of a reference; asks the registry about aliases.
+
+        Raises:
+            InvalidRequest, NotFound.
+        """
+        parsed = VersionReference.parse(reference)
+        if parsed.number is not None:
+            return parsed.foundation, parsed.number
+        with self._registry.read() as session:
+            return parsed.foundation, versions.resolve(session, parsed).version
+
+    def forget(self) -> None:
+        """Answer nothing opened before now; called after this process moved an alias or wrote to a space."""
+        self._generation += 1
+        self._located = {}
+
+    def _open(self, address: _Address) -> asyncio.Task[Located]:
+        slot = (self._generation, address)
+        task = self._opening.get(slot)
+        if task is None:
+            task = asyncio.create_task(self._renew(slot))
+            self._opening[slot] = task
+            task.add_done_callback(lambda done: self._opened(slot, done))
+        return task
+
+    def _opened(self, slot: tuple[int, _Address], task: asyncio.Task[Located]) -> None:
+        del self._opening[slot]
+        if task.cancelled() or task.exception() is None:
+            return
+        # The next request asks again and is told the error itself.
+        self._located.pop(slot[1], None)
+        _log.info("space cannot be opened", address="/".join(slot[1]), reason=str(task.exception()))
+
+    async def _renew(self, slot: tuple[int, _Address]) -> Located:
+        generation, address = slot
+        located = await run_in_threadpool(self._open_now, *address)
+        if generation == self._generation:
+            self._located[address] = located
+        return located
+
+    def _open_now(self, reference: str, space: str) -> Located:
+        asked_at = self._clock()
+        foundation, version = self.resolve(reference)
+        reader = self._readers.get(foundation, version, space)
+        return Located(f"{foundation}@{version}", space, reader, asked_at)

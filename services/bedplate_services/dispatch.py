@@ -1,0 +1,84 @@
+"""Handing due work to the workers: the store's outbox, drained right after a commit.
+
+The outbox is the truth; a message that cannot be sent now stays there, and the reconciler sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+from sqlalchemy import select
+
+from bedplate_services.logging import get_logger
+from bedplate_store import outbox
+from bedplate_store.database import Database
+from bedplate_store.tables.jobs import JobRow, PartitionRow
+
+_GPU_KINDS = frozenset({"embed"})
+_log = get_logger(__name__)
+
+
+class Dispatcher(Protocol):
+    """Called after each commit that may have put work into the ledger."""
+
+    def drain(self, now: datetime) -> None: ...
+
+
+class NullDispatcher:
+    """Leaves all messages to the reconciler."""
+
+    def drain(self, now: datetime) -> None:
+        return None
+
+
+class CeleryDispatcher:
+    """Sends task names, never imports the workers.
+
+    Args:
+        send: sends one task by name with its arguments to a queue, e.g. from :func:`celery_sender`.
+    """
+
+    def __init__(self, database: Database, send: Callable[[str, list[Any], str], None]) -> None:
+        self._database = database
+        self._send = send
+
+    def drain(self, now: datetime) -> None:
+        """Send what is due. A broker that cannot be reached is logged: the request has committed and
+        stands.
+        """
+        try:
+            outbox.drain(self._database, self._send_routed, now)
+        except (OperationalError, OSError) as error:
+            _log.warning("the broker cannot be reached; the reconciler sends later", exc_info=error)
+
+    def _send_routed(self, task: str, arguments: list[Any]) -> None:
+        self._send(task, arguments, self._queue_of(str(arguments[0])))
+
+    def _queue_of(self, partition_id: str) -> str:
+        of_partition = select(JobRow.kind).join(PartitionRow, PartitionRow.job_id == JobRow.id)
+        with self._database.read() as session:
+            kind = session.scalar(of_partition.where(PartitionRow.id == partition_id))
+        return "gpu" if kind in _GPU_KINDS else "cpu"
+
+
+def celery_sender(broker_url: str) -> Callable[[str, list[Any], str], None]:
+    """A function that sends a task by name to a queue of the broker, each queue having an exchange of
+    its name.
+    """
+    app = Celery("bedplate", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url,
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in ("cpu", "gpu")],
+        task_ignore_result=True,
+        task_publish_retry=False,
+    )
+
+    def send(name: str, arguments: list[Any], queue: str) -> None:
+        app.send_task(name, args=arguments, queue=queue)
+
+    return send

@@ -1,0 +1,255 @@
+"""One example of every document, shown in the OpenAPI description and held to the models by a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from bedplate.wire import registry, serving, store
+from bedplate.wire.common import Problem
+
+_T0 = "2026-11-22T10:00:00Z"
+_T1 = "2026-11-22T10:00:01Z"
+_SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_ID = "0f8fad5bd9cb469fa16570867728950e"
+
+_TEAM = {"name": "feed-team", "description": "ranks the feed"}
+_SURFACE = {"name": "feed", "team": "feed-team", "description": "the home feed"}
+_FOUNDATION = {"name": "core", "team": "foundation-team", "description": "HSTU over all surfaces"}
+_EXPERT = {"name": "feed-ranker", "surface": "feed", "description": "light HSTU on the TAE"}
+_TOKEN = {"id": 3, "team": "feed-team", "role": "member", "description": "training jobs", "created_at": _T0}
+_SPACE = {"dim": 64, "dtype": "float16", "metric": "inner_product", "entity": "item", "key_type": "string"}
+_SIGNATURE = {
+    "architecture": "hstu-foundation",
+    "inputs": {"max_history": 200},
+    "tasks": ["label"],
+    "spaces": {"item": _SPACE, "tae": {**_SPACE, "entity": None}},
+    "tensors": {"query": {"dtype": "F32", "shape": [64]}},
+}
+_FILE = {"name": "model.safetensors", "sha256": _SHA, "bytes": 14_680_064, "parts": 1}
+_CHECKPOINT = {"signature": _SIGNATURE, "files": [_FILE], "metrics": {"ne": 0.87}, "description": "weekly"}
+_VERSION = {
+    **_CHECKPOINT,
+    "parent": 6,
+    "training_window_start": "2026-10-01T00:00:00Z",
+    "training_window_end": "2026-11-20T00:00:00Z",
+}
+_EXPERT_VERSION = {**_CHECKPOINT, "pinned_version": "core@7", "pinned_space": "tae", "training_set": _ID}
+_READY = {"state": "ready", "digest": _SHA, "created_at": _T0, "finalised_at": _T1}
+_EVALUATION = {
+    "subject": "feed-ranker@3",
+    "surface": "feed",
+    "task": "label",
+    "window_start": "2026-11-20T00:00:00Z",
+    "window_end": "2026-11-22T00:00:00Z",
+    "rows": 81_402,
+    "metrics": {"ne": 0.871, "auc": 0.752},
+    "variant": "tae",
+    "seed": 0,
+}
+_EVENT = {
+    "user": "u42",
+    "item": "1193",
+    "action": "like",
+    "surface": "feed",
+    "event_time": _T0,
+    "label": 1.0,
+    "features": {"genres": ["Drama"], "year": 1975},
+}
+_OUTCOME = {"request_id": _ID, "item": "1193", "task": "label", "label": 1.0, "outcome_time": _T1}
+_TRAINING_SET = {
+    "name": "feed-november",
+    "surface": "feed",
+    "versions": ["core@6", "core@7"],
+    "window_start": "2026-11-01T00:00:00Z",
+    "window_end": "2026-11-20T00:00:00Z",
+    "task": "label",
+    "history_length": 16,
+}
+_TAE_REQUEST = {"user": "u42", "surface": "feed", "candidates": ["1193", "661"], "include_vectors": True}
+_TAE_ANSWER = {
+    "request_id": _ID,
+    "served_at": _T0,
+    "history_events": 118,
+    "versions": [
+        {
+            "version": "core@7",
+            "dim": 2,
+            "vectors": [[0.25, -0.5], [0.125, 1.0]],
+            "predictions": [0.61, 0.12],
+        }
+    ],
+}
+
+EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
+    Problem: {
+        "type": "urn:bedplate:problem:alias_moved",
+        "title": "The alias was moved by somebody else meanwhile",
+        "status": 412,
+        "detail": "core@production points at 6, not at 5: read it again and decide anew.",
+        "code": "alias_moved",
+        "request_id": _ID,
+    },
+    registry.TeamCreate: _TEAM,
+    registry.Team: {**_TEAM, "created_at": _T0},
+    registry.TokenCreate: {"description": "training jobs", "role": "member"},
+    registry.Token: _TOKEN,
+    registry.TokenIssued: {**_TOKEN, "secret": "bp_3f0c-shown-this-once"},
+    registry.SurfaceCreate: _SURFACE,
+    registry.Surface: {**_SURFACE, "created_at": _T0},
+    registry.FoundationCreate: _FOUNDATION,
+    registry.Foundation: {**_FOUNDATION, "created_at": _T0, "latest_version": 7},
+    registry.SpaceSignature: _SPACE,
+    registry.TensorSignature: {"dtype": "F32", "shape": [64]},
+    registry.Signature: _SIGNATURE,
+    registry.FileManifest: _FILE,
+    registry.VersionCreate: _VERSION,
+    registry.Version: {
+        **_VERSION,
+        **_READY,
+        "foundation": "core",
+        "version": 7,
+        "reference": "core@7",
+        "aliases": ["production"],
+    },
+    registry.UploadStatus: {"received": {"model.safetensors": [0, 1], "config.json": [0]}},
+    registry.AliasMove: {"version": 7, "expected_version": 6, "reason": "all gates passed"},
+    registry.Alias: {"foundation": "core", "alias": "production", "version": 7, "moved_at": _T0},
+    registry.AliasChange: {
+        "alias": "production",
+        "from_version": 6,
+        "to_version": 7,
+        "reason": "all gates passed",
+        "moved_by": "foundation-team",
+        "moved_at": _T0,
+    },
+    registry.ExpertCreate: _EXPERT,
+    registry.Expert: {**_EXPERT, "created_at": _T0, "latest_version": 3, "serving_version": 3},
+    registry.ExpertVersionCreate: _EXPERT_VERSION,
+    registry.ExpertVersion: {
+        **_EXPERT_VERSION,
+        **_READY,
+        "expert": "feed-ranker",
+        "surface": "feed",
+        "version": 3,
+    },
+    registry.ServingMove: {"version": 3, "expected_version": 2, "reason": "NE 0.3 % lower"},
+    registry.EvaluationCreate: _EVALUATION,
+    registry.Evaluation: {**_EVALUATION, "id": 17, "team": "feed-team", "created_at": _T0},
+    store.Space: {
+        "reference": "core@7/item",
+        "foundation": "core",
+        "version": 7,
+        "space": "item",
+        "dim": 64,
+        "dtype": "float16",
+        "metric": "inner_product",
+        "key_type": "string",
+        "snapshot": 2,
+        "rows": 3706,
+        "pending_rows": 0,
+        "updated_at": _T0,
+    },
+    store.Snapshot: {
+        "reference": "core@7/item",
+        "snapshot": 2,
+        "digest": _SHA,
+        "rows": 3706,
+        "bytes": 520_192,
+        "index_kind": "flat",
+        "index_parameters": {},
+        "recall_at_10": 1.0,
+        "job": _ID,
+        "published_at": _T0,
+    },
+    store.LookupRequest: {"keys": ["1193", "no-such-item"]},
+    store.LookupAnswer: {
+        "reference": "core@7/item",
+        "snapshot": 2,
+        "dim": 2,
+        "found": [True, False],
+        "vectors": [[0.6, 0.8], [0.0, 0.0]],
+    },
+    store.SearchRequest: {"keys": ["1193"], "k": 2},
+    store.SearchHit: {"key": "661", "score": 0.93},
+    store.SearchAnswer: {
+        "reference": "core@7/item",
+        "snapshot": 2,
+        "found": [True],
+        "hits": [[{"key": "661", "score": 0.93}, {"key": "914", "score": 0.91}]],
+    },
+    store.UpsertRequest: {"keys": ["1193"], "vectors": [[0.6, 0.8]]},
+    store.DeleteRequest: {"keys": ["1193"]},
+    store.WriteAnswer: {"reference": "core@7/item", "rows": 1, "sequence": 12},
+    store.IndexSpecification: {"kind": "auto", "recall_target": 0.95},
+    store.EmbedRequest: {"index": {"kind": "auto", "recall_target": 0.95}, "idempotency_key": "core-7-item"},
+    store.EmbedAnswer: {"job": _ID},
+    store.Event: _EVENT,
+    store.EventBatch: {"events": [_EVENT]},
+    store.EventsAccepted: {"accepted": 1, "sequence": 1_000_209},
+    store.Item: {"key": "1193", "features": {"genres": ["Drama"], "year": 1975}},
+    store.ItemBatch: {"items": [{"key": "1193", "features": {"genres": ["Drama"], "year": 1975}}]},
+    store.ItemsAccepted: {"accepted": 1},
+    store.Timeline: {"user": "u42", "at": _T1, "events": [_EVENT]},
+    store.Outcome: _OUTCOME,
+    store.OutcomeBatch: {"surface": "feed", "outcomes": [_OUTCOME]},
+    store.OutcomesAccepted: {"accepted": 1, "duplicates": 0},
+    store.TrainingSetCreate: _TRAINING_SET,
+    store.TrainingSet: {
+        **_TRAINING_SET,
+        "id": _ID,
+        "team": "feed-team",
+        "state": "ready",
+        "job": _ID,
+        "rows": 81_402,
+        "requests": 5120,
+        "bytes": 22_020_096,
+        "digest": _SHA,
+        "created_at": _T0,
+    },
+    store.TrainingSetFile: {
+        "name": "rows-00000.arrow",
+        "table": "rows",
+        "rows": 81_402,
+        "bytes": 21_000_000,
+        "sha256": _SHA,
+        "url": "http://127.0.0.1:8700/v1/objects/training/rows.arrow?expires=1795340400&signature=5e884898",
+    },
+    store.JobProgress: {"stage": "embed", "done": 2048, "total": 3706, "unit": "rows"},
+    store.Job: {
+        "id": _ID,
+        "kind": "embed",
+        "subject": "core@7/item",
+        "state": "running",
+        "team": "foundation-team",
+        "progress": [{"stage": "embed", "done": 2048, "total": 3706, "unit": "rows"}],
+        "attempts": 1,
+        "created_at": _T0,
+        "started_at": _T1,
+    },
+    serving.TaeRequest: _TAE_REQUEST,
+    serving.TaeBatch: {"requests": [_TAE_REQUEST]},
+    serving.VersionTae: _TAE_ANSWER["versions"][0],  # type: ignore[index]  # a literal dict of mixed values
+    serving.TaeAnswer: _TAE_ANSWER,
+    serving.TaeBatchAnswer: {"answers": [_TAE_ANSWER]},
+    serving.RankRequest: {"user": "u42", "candidates": ["1193", "661"]},
+    serving.RankAnswer: {
+        "request_id": _ID,
+        "surface": "feed",
+        "expert": "feed-ranker@3",
+        "foundation_version": "core@7",
+        "served_at": _T0,
+        "scores": [0.61, 0.12],
+        "order": [0, 1],
+    },
+    serving.Endpoints: {
+        "registry": "http://127.0.0.1:8700",
+        "store": "http://127.0.0.1:8700",
+        "inference": "http://127.0.0.1:8701",
+        "version": "0.1.0",
+    },
+}
+
+BY_NAME: dict[str, dict[str, Any]] = {model.__name__: example for model, example in EXAMPLES.items()}
+"""The same by the models' names, as components of the OpenAPI document are called."""

@@ -1,0 +1,127 @@
+"""The hot path's routes as OpenAPI operations: FastAPI does not serve them, so it cannot describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from bedplate.codecs import ARROW, JSON, RAW
+from bedplate.wire.store import LookupAnswer, LookupRequest, SearchAnswer, SearchHit, SearchRequest
+from bedplate_services.auth import SECURITY_SCHEME
+from bedplate_services.hot_path import LOOKUP, SEARCH
+from bedplate_services.openapi import problem_responses, reference
+
+MODELS: tuple[type[BaseModel], ...] = (LookupRequest, LookupAnswer, SearchRequest, SearchAnswer, SearchHit)
+_HEADERS = {
+    "x-request-id": "the id of the request, also in the logs",
+    "x-bedplate-version": "the version that answered, as a number: core@7",
+    "x-bedplate-snapshot": "the snapshot that answered; 0 where only upserts exist",
+    "x-bedplate-dim": "dimension of the space",
+    "x-bedplate-dtype": "element type of the vectors in the answer",
+    "x-bedplate-rows": "number of keys or queries answered",
+}
+
+
+def _bytes(description: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary", "description": description}}
+
+
+def _parameter(name: str, where: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "schema": schema,
+        "description": description,
+    }
+
+
+_PATH = [
+    _parameter(
+        "reference", "path", {"type": "string", "example": "core@production"}, "version by number or alias"
+    ),
+    _parameter("space", "path", {"type": "string", "example": "item"}, "the version's space"),
+]
+_SEARCH_QUERY = [
+    _parameter(
+        "k", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}, "bulk bodies"
+    ),
+    _parameter(
+        "ef", "query", {"type": "integer", "minimum": 1, "maximum": 4096}, "search effort, bulk bodies"
+    ),
+]
+
+
+def _operation(
+    name: str,
+    summary: str,
+    description: str,
+    parameters: list[dict[str, Any]],
+    models: tuple[type[BaseModel], type[BaseModel]],
+    bodies: tuple[str, str],
+    answers: tuple[str, str],
+) -> dict[str, Any]:
+    asked, answered = models
+    headers = {key: {"schema": {"type": "string"}, "description": text} for key, text in _HEADERS.items()}
+    return {
+        "tags": ["spaces"],
+        "summary": summary,
+        "description": description,
+        "operationId": name,
+        "security": [{SECURITY_SCHEME.scheme_name: []}],
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": reference(asked)},
+                ARROW: _bytes(bodies[0]),
+                RAW: _bytes(bodies[1]),
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "Found what there was",
+                "headers": headers,
+                "content": {
+                    JSON: {"schema": reference(answered)},
+                    ARROW: _bytes(answers[0]),
+                    RAW: _bytes(answers[1]),
+                },
+            },
+            **{str(status): answer for status, answer in problem_responses(406, 409).items()},
+        },
+    }
+
+
+OPERATIONS = {
+    LOOKUP: {
+        "post": _operation(
+            "lookup",
+            "Look vectors up by key",
+            "In the order of the keys. An unknown key is no error: its `found` is false and its vector zero. "
+            "10,000 keys at most as JSON, 100,000 in bulk.",
+            _PATH,
+            (LookupRequest, LookupAnswer),
+            ("Arrow IPC stream: a column key", "little-endian int64 keys"),
+            (
+                "Arrow IPC stream: columns key, found, vector",
+                "row-major little-endian vectors, then a byte 0 or 1 a row; Accept may say ;dtype=float32",
+            ),
+        )
+    },
+    SEARCH: {
+        "post": _operation(
+            "search",
+            "Search by vector or by key",
+            "The best rows for each query. By key, the key's own row is left out. 10,000 queries at most.",
+            [*_PATH, *_SEARCH_QUERY],
+            (SearchRequest, SearchAnswer),
+            ("Arrow IPC stream: a column vector or key", "row-major little-endian float32 vectors"),
+            (
+                "Arrow IPC stream: columns query, key, score",
+                "int64 keys [q, k], then float32 scores [q, k], little-endian; missing hits are -1 and -inf",
+            ),
+        )
+    },
+}

@@ -1,0 +1,106 @@
+"""Rate, errors and duration per route template, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics(Protocol):
+    """What the services count; small on purpose, so that tests and tools can pass ``NullMetrics``."""
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None: ...
+
+    def rows(self, route: str, count: int) -> None: ...
+
+    def batch(self, requests: int, seconds: float) -> None: ...
+
+    def history(self, event: str, count: int) -> None: ...
+
+    def models(self, wanted: int, loaded: int) -> None: ...
+
+    def render(self) -> tuple[bytes, str]:
+        """The metrics as text, and their content type."""
+        ...
+
+
+class NullMetrics:
+    """Counts nothing."""
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        return None
+
+    def rows(self, route: str, count: int) -> None:
+        return None
+
+    def batch(self, requests: int, seconds: float) -> None:
+        return None
+
+    def history(self, event: str, count: int) -> None:
+        return None
+
+    def models(self, wanted: int, loaded: int) -> None:
+        return None
+
+    def render(self) -> tuple[bytes, str]:
+        return b"", CONTENT_TYPE_LATEST
+
+
+class PrometheusMetrics:
+    """One registry per application, so that two of them in one process do not collide."""
+
+    def __init__(self, service: str) -> None:
+        registry = self.registry = CollectorRegistry()
+        name = f"bedplate_{service}_"
+        by_route = ("method", "route")
+        self._requests = Counter(
+            f"{name}requests_total", "Requests answered.", (*by_route, "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            f"{name}request_seconds", "Time to the last byte.", by_route, buckets=_SECONDS, registry=registry
+        )
+        self._rows = Counter(
+            f"{name}rows_total", "Rows asked for on the hot path.", ("route",), registry=registry
+        )
+        self._batch = Histogram(
+            f"{name}batch_requests", "Requests in one model pass.", buckets=_SIZES, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            f"{name}batch_seconds", "Time of one model pass.", buckets=_SECONDS, registry=registry
+        )
+        self._history = Counter(
+            f"{name}history_cache_total", "Uses of the history K/V cache.", ("event",), registry=registry
+        )
+        self._models = Gauge(f"{name}models", "Models wanted and loaded.", ("state",), registry=registry)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def rows(self, route: str, count: int) -> None:
+        self._rows.labels(route).inc(count)
+
+    def batch(self, requests: int, seconds: float) -> None:
+        self._batch.observe(requests)
+        self._batch_seconds.observe(seconds)
+
+    def history(self, event: str, count: int) -> None:
+        self._history.labels(event).inc(count)
+
+    def models(self, wanted: int, loaded: int) -> None:
+        self._models.labels("wanted").set(wanted)
+        self._models.labels("loaded").set(loaded)
+
+    def render(self) -> tuple[bytes, str]:
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,1 @@
+"""The routes that people and jobs call, one module for each noun."""

@@ -1,0 +1,91 @@
+"""Who am I, where is everything, is it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+from sqlalchemy import text
+
+from bedplate.errors import Unavailable
+from bedplate.wire.common import WireModel
+from bedplate.wire.registry import Role
+from bedplate.wire.serving import Endpoints
+from bedplate_services.auth import Caller
+from bedplate_services.composition import Platform
+from bedplate_services.openapi import problem_responses
+from bedplate_services.routes.common import House
+
+router = APIRouter(tags=["platform"])
+
+
+class WhoAmI(WireModel):
+    """The team behind the token that was sent."""
+
+    team: str
+    role: Role
+
+
+class Health(WireModel):
+    status: str
+
+
+@router.get("/v1/whoami", summary="Tell whose token this is")
+def whoami(caller: Caller) -> WhoAmI:
+    return WhoAmI(team=caller.team, role=caller.role)
+
+
+@router.get("/v1/endpoints", summary="Tell where the parts of the platform answer")
+def endpoints(house: House) -> Endpoints:
+    """Needs no token."""
+    settings = house.settings
+    return Endpoints(
+        registry=settings.api_base_url,
+        store=settings.api_base_url,
+        inference=settings.inference_base_url,
+        version=version("bedplate"),
+    )
+
+
+def health_routes(check: Callable[[], None]) -> APIRouter:
+    """/healthz, /readyz and /metrics of one service.
+
+    Args:
+        check: raises Unavailable, saying what is missing, while the service cannot answer its requests.
+    """
+    health = APIRouter(tags=["platform"])
+
+    @health.get("/healthz", summary="The process is alive")
+    async def healthz() -> Health:
+        return Health(status="alive")
+
+    @health.get("/readyz", summary="The service can answer its requests", responses=problem_responses(503))
+    def readyz() -> Health:
+        check()
+        return Health(status="ready")
+
+    @health.get(
+        "/metrics",
+        summary="Metrics in Prometheus' text format",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    def metrics(house: House) -> Response:
+        body, content_type = house.metrics.render()
+        return Response(body, media_type=content_type)
+
+    return health
+
+
+def check_databases(platform: Platform) -> None:
+    """Raises Unavailable unless both databases answer and their schema is there."""
+    for name, database, table in (
+        ("registry", platform.registry, "teams"),
+        ("store", platform.store, "spaces"),
+    ):
+        try:
+            with database.read() as session:
+                session.execute(text(f"SELECT 1 FROM {table} LIMIT 1"))  # noqa: S608  # our own two names
+        except Exception as error:
+            raise Unavailable(f"The {name} database does not answer or is not migrated.") from error

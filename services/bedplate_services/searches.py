@@ -1,0 +1,153 @@
+"""A search's body to queries, and its hits to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from bedplate.codecs import (
+    ARROW,
+    JSON,
+    RAW,
+    Keys,
+    MediaType,
+    SearchQueries,
+    as_keys,
+    decode_search_arrow,
+    decode_vectors_raw,
+    encode_search_answer_arrow,
+    encode_search_answer_raw,
+)
+from bedplate.errors import BatchTooLarge, DimensionMismatch, EmptyBatch, InvalidRequest, NotAcceptable
+from bedplate.wire.store import SearchRequest
+from bedplate_services.answers import Answer
+from bedplate_services.bodies import parse
+from bedplate_services.directory import Located
+
+MAXIMUM_QUERIES = 10_000
+MAXIMUM_K = 1000
+MAXIMUM_EF = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to search for: float32 [Q, D] vectors, or Q keys."""
+
+    vectors: NDArray[np.float32] | None
+    keys: Keys | None
+    k: int
+    ef: int | None
+
+    def __len__(self) -> int:
+        asked = self.vectors if self.vectors is not None else self.keys
+        return len(asked) if asked is not None else 0
+
+
+def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -> Query:
+    """The query of a body of media type JSON, Arrow or raw; the latter two take ``?k=`` and ``?ef=``.
+
+    Raises:
+        EmptyBatch, BatchTooLarge, DimensionMismatch, KeyTypeMismatch, InvalidRequest.
+    """
+    if media == JSON:
+        query = _from_document(parse(SearchRequest, body))
+    else:
+        k = _bounded(parameters, "k", MAXIMUM_K) or 10
+        ef = _bounded(parameters, "ef", MAXIMUM_EF)
+        if media == RAW:
+            query = Query(decode_vectors_raw(body, dim), None, k, ef)
+        else:
+            query = _from_columns(decode_search_arrow(body), k, ef)
+    if len(query) == 0:
+        raise EmptyBatch("No queries were sent; send at least one.")
+    if len(query) > MAXIMUM_QUERIES:
+        raise BatchTooLarge(f"{len(query)} queries were sent; send {MAXIMUM_QUERIES} at most.")
+    return query
+
+
+def _from_document(document: SearchRequest) -> Query:
+    if (document.vectors is None) == (document.keys is None):
+        raise InvalidRequest("Search by vectors or by keys: give exactly one of the two.")
+    if document.keys is not None:
+        return Query(None, as_keys(document.keys), document.k, document.ef)
+    return Query(matrix(document.vectors or []), None, document.k, document.ef)
+
+
+def _from_columns(columns: SearchQueries, k: int, ef: int | None) -> Query:
+    if columns.vectors is not None:
+        return Query(np.ascontiguousarray(columns.vectors, dtype=np.float32), None, k, ef)
+    return Query(None, columns.keys, k, ef)
+
+
+def matrix(rows: list[list[float]]) -> NDArray[np.float32]:
+    """[N, D] of a JSON document's vectors.
+
+    Raises:
+        DimensionMismatch: rows of different lengths, naming the first that differs from row 0.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        first = next(index for index, row in enumerate(rows) if len(row) != len(rows[0]))
+        raise DimensionMismatch(
+            f"Vector {first} has {len(rows[first])} elements and vector 0 has {len(rows[0])}.", row=first
+        )
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as that
+        return np.array(rows, dtype=np.float64).astype(np.float32).reshape(len(rows), -1)
+
+
+def _bounded(parameters: Mapping[str, str], name: str, most: int) -> int | None:
+    text = parameters.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"{name}={text} is not allowed; use 1 to {most}.")
+    return int(text)
+
+
+def answer(located: Located, query: Query, accept: MediaType) -> Answer:
+    """Search and encode the hits as the caller accepts them."""
+    reader = located.reader
+    if accept.name == RAW and reader.key_type != "int64":
+        raise NotAcceptable("String keys do not fit a raw answer; accept JSON or an Arrow stream.")
+    if query.keys is not None:
+        result = reader.search_by_key(query.keys, query.k, query.ef)
+        found = result.found
+    else:
+        assert query.vectors is not None
+        result = reader.search(query.vectors, query.k, query.ef)
+        found = np.ones(len(query), dtype=np.bool_)
+    body = _encode(located, accept.name, result.keys, result.scores, found, result.snapshot)
+    return Answer(body, accept.name, result.snapshot, len(query), reader.dtype)
+
+
+def _encode(
+    located: Located,
+    media: str,
+    keys: Any,
+    scores_QK: NDArray[np.float32],
+    found_Q: NDArray[np.bool_],
+    snapshot: int,
+) -> bytes:
+    if media == RAW:
+        return encode_search_answer_raw(keys, scores_QK)
+    if media == ARROW:
+        return encode_search_answer_arrow(
+            keys, scores_QK, found_Q, version=located.version, snapshot=snapshot
+        )
+    rows = keys.tolist() if isinstance(keys, np.ndarray) else keys
+    hits = [
+        [{"key": key, "score": score} for key, score in zip(row, scores, strict=False) if score != -np.inf]
+        for row, scores in zip(rows, scores_QK.tolist(), strict=True)
+    ]
+    document = {
+        "reference": f"{located.version}/{located.space}",
+        "snapshot": snapshot,
+        "found": found_Q.tolist(),
+        "hits": hits,
+    }
+    return orjson.dumps(document)

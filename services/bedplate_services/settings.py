@@ -1,0 +1,57 @@
+"""The settings of one service process, read from the environment (prefix ``BEDPLATE_``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Built once, in a composition root; what only differs between one machine and a cluster stands here.
+
+    Attributes:
+        objects_url: ``file:///dir``, ``s3://bucket/prefix?endpoint=http://host:port`` or ``memory://``.
+        broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``; None: only the reconciler sends
+        messages.
+        public_url: how clients reach the API, for signed object URLs; None: http://host:port.
+        inference_url: how clients reach the inference service; None: http://inference_host:inference_port.
+        signing_key: signs URLs of local objects; None: one is made per process, and URLs die with it.
+        token_cache_seconds: how long a revoked token may still work.
+        reader_refresh_seconds: how long a reader may serve a snapshot before looking for a newer one.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BEDPLATE_", frozen=True, extra="ignore")
+
+    registry_database_url: str
+    store_database_url: str
+    objects_url: str
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_region: str | None = None
+    broker_url: str | None = None
+    cache_dir: Path
+    spool_dir: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65535)
+    inference_host: str = "127.0.0.1"
+    inference_port: int = Field(default=8701, ge=0, le=65535)
+    inference_url: str | None = None
+    public_url: str | None = None
+    signing_key: SecretStr | None = None
+    lease_seconds: float = Field(default=30, gt=0)
+    torch_threads: int | None = Field(default=None, ge=1)
+    log_level: str = "INFO"
+    token_cache_seconds: float = Field(default=2.0, ge=0)
+    reader_refresh_seconds: float = Field(default=0.25, gt=0)
+    model_poll_seconds: float = Field(default=1.0, gt=0)
+    history_cache_entries: int = Field(default=2000, ge=0, description="users' K/V caches kept, per version")
+
+    @property
+    def api_base_url(self) -> str:
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def inference_base_url(self) -> str:
+        return (self.inference_url or f"http://{self.inference_host}:{self.inference_port}").rstrip("/")
