@@ -1,0 +1,38 @@
+"""Arrow IPC files as immutable objects: the same rows always give the same bytes."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pyarrow as pa
+
+from bedplate.errors import InternalError
+from bedplate_store.objects import ObjectStore
+
+
+def arrow_bytes(table: pa.Table) -> pa.Buffer:
+    """``table`` as an IPC file of one uncompressed record batch, whatever chunks it came in."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        for batch in table.combine_chunks().to_batches():
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def read_arrow(objects: ObjectStore, key: str, digest: str) -> pa.Table:
+    """The table of an object, mapped into memory where it lies on this machine.
+
+    Raises:
+        NotFound: there is no such object.
+        InternalError: its bytes do not have the SHA-256 ``digest``.
+    """
+    path = objects.local_path(key)
+    source = pa.py_buffer(objects.get(key)) if path is None else pa.memory_map(str(path)).read_buffer()
+    found = sha256(source).hexdigest()
+    if found != digest:
+        raise InternalError(
+            f"Object {key} has the digest {found}, not {digest}: it was damaged in storage. Restore it from "
+            "a copy.",
+            key=key,
+        )
+    return pa.ipc.open_file(source).read_all()

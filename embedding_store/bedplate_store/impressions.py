@@ -1,0 +1,250 @@
+"""The impression log: what was served, down to the bytes of the embeddings it was ranked with.
+
+A record is appended to a spool file before its answer leaves, so it survives the death of the process, and is
+later sealed into immutable segments that training sets read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from bedplate.errors import Conflict, InternalError
+from bedplate_store import sequences
+from bedplate_store.database import Database, ReadSession, WriteSession
+from bedplate_store.impression_records import (
+    ImpressionRecord,
+    decode_record,
+    encode_record,
+    frame,
+    read_frames,
+    record_digest,
+)
+from bedplate_store.impression_spool import SpoolWriter, closed_files, set_aside
+from bedplate_store.log_segments import SealedSegment, scan, write_segments
+from bedplate_store.objects import ObjectStore
+from bedplate_store.tables.records import LoggedRequestRow, LogSegmentRow
+from bedplate_store.times import microseconds
+
+__all__ = ["ImpressionLog", "ImpressionRecord", "SealReport", "scan"]
+
+_REMEMBERED_REQUESTS = 100_000
+_IDS_PER_QUERY = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class SealReport:
+    """What one call sealed.
+
+    Attributes:
+        segments, requests, rows: newly in the log.
+        duplicates: records that were in the log already.
+        conflicts: request ids that were spooled by different processes with different content; the first one
+            sealed is in the log, the other is not.
+    """
+
+    segments: int = 0
+    requests: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    conflicts: list[str] = field(default_factory=list)
+
+
+class ImpressionLog:
+    """Appends to the spool in ``spool_dir`` and seals it; safe between threads and between processes.
+
+    Nothing is opened until the first append: a process that only seals needs no spool file of its own.
+    """
+
+    def __init__(self, spool_dir: Path, objects: ObjectStore, database: Database) -> None:
+        self._spool_dir = spool_dir
+        self._objects = objects
+        self._database = database
+        self._writer = SpoolWriter(spool_dir)
+        self._remembered: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def append(self, record: ImpressionRecord) -> None:
+        """Log one request; see :meth:`append_many`."""
+        self.append_many([record])
+
+    def append_many(self, records: Sequence[ImpressionRecord]) -> None:
+        """Log requests in one write. When this returns they survive kill -9 of the process.
+
+        A request that is logged already is not logged again.
+
+        Raises:
+            Conflict: a request id is logged with different content; nothing of the call was logged.
+            Unavailable: the spool cannot be written; nothing of the call was logged.
+        """
+        payloads = [encode_record(record) for record in records]
+        digests: dict[str, tuple[str, bytes]] = {}
+        for record, payload in zip(records, payloads, strict=True):
+            digest = record_digest(payload)
+            if digests.setdefault(record.request_id, (digest, payload))[0] != digest:
+                raise _conflict(record.request_id)
+        with self._database.read() as session:
+            sealed = _sealed_digests(session, list(digests))
+        with self._lock:
+            fresh: dict[str, tuple[str, bytes]] = {}
+            for request_id, (digest, payload) in digests.items():
+                known = self._remembered.get(request_id) or sealed.get(request_id)
+                if known is None:
+                    fresh[request_id] = (digest, payload)
+                elif known != digest:
+                    raise _conflict(request_id)
+            if fresh:
+                self._writer.append(b"".join(frame(payload) for _, payload in fresh.values()))
+                self._remember({request_id: digest for request_id, (digest, _) in fresh.items()})
+
+    def seal(self, now: datetime, *, min_bytes: int = 0, max_age_seconds: float = 0.0) -> SealReport:
+        """Turn what every process has spooled into segments; writers go on meanwhile, in new files.
+
+        Only files that have ``min_bytes`` or are ``max_age_seconds`` old are taken (by default all), so that
+        a frequent caller does not make many small segments. Called again after being killed at any point, it
+        ends with the same log. Of two callers the second waits for the first.
+
+        Raises:
+            InternalError: a spool file is damaged; the detail names file and offset. It is set aside, whole,
+                after everything else was sealed.
+        """
+        report = SealReport()
+        damaged: list[InternalError] = []
+        with closed_files(
+            self._spool_dir, now, min_bytes=min_bytes, max_age_seconds=max_age_seconds
+        ) as paths:
+            for path in paths:
+                try:
+                    records = _read_file(path)
+                except InternalError as error:
+                    aside = set_aside(path)
+                    damaged.append(InternalError(f"{error.detail} It was kept as {aside}.", **error.context))
+                    continue
+                report = self._seal_records(records, report, now)
+                path.unlink()
+        if damaged:
+            raise damaged[0]
+        return report
+
+    def recover(self, now: datetime) -> SealReport:
+        """Seal what a killed process left behind: :meth:`seal`, for which dead and living are equal."""
+        return self.seal(now)
+
+    def close(self) -> None:
+        """Release the spool file. What is in it stays and is sealed by whoever seals next."""
+        self._writer.close()
+
+    def _remember(self, digests: dict[str, str]) -> None:
+        self._remembered.update(digests)
+        while len(self._remembered) > _REMEMBERED_REQUESTS:
+            self._remembered.popitem(last=False)
+
+    def _seal_records(
+        self, records: dict[str, list[tuple[str, ImpressionRecord]]], report: SealReport, now: datetime
+    ) -> SealReport:
+        while True:
+            with self._database.read() as session:
+                sealed = _sealed_digests(session, list(records))
+            fresh, duplicates, conflicts = _sort_out(records, sealed)
+            segments = write_segments(self._objects, [record for _, record in fresh.values()])
+            with self._database.write() as session:
+                first = sequences.advance(session, "log_segment", len(segments)) if segments else 0
+                if _sealed_digests(session, list(fresh)):
+                    session.rollback()  # another spool directory's sealer was faster with one of them
+                    continue
+                _register(session, segments, {key: digest for key, (digest, _) in fresh.items()}, first, now)
+            return replace(
+                report,
+                segments=report.segments + len(segments),
+                requests=report.requests + len(fresh),
+                rows=report.rows + sum(segment.rows for segment in segments),
+                duplicates=report.duplicates + duplicates,
+                conflicts=report.conflicts + conflicts,
+            )
+
+
+def _read_file(path: Path) -> dict[str, list[tuple[str, ImpressionRecord]]]:
+    """The records of a spool file by request id, each with its digest."""
+    records: dict[str, list[tuple[str, ImpressionRecord]]] = {}
+    for payload in read_frames(path.read_bytes(), str(path)):
+        record = decode_record(payload)
+        records.setdefault(record.request_id, []).append((record_digest(payload), record))
+    return records
+
+
+def _sort_out(
+    records: dict[str, list[tuple[str, ImpressionRecord]]], sealed: dict[str, str]
+) -> tuple[dict[str, tuple[str, ImpressionRecord]], int, list[str]]:
+    """Which records are new, how many are repetitions, and whose content differs from the first one's."""
+    fresh: dict[str, tuple[str, ImpressionRecord]] = {}
+    duplicates = 0
+    conflicts: list[str] = []
+    for request_id, candidates in records.items():
+        winner = sealed.get(request_id)
+        for digest, record in candidates:
+            if winner is None:
+                winner = digest
+                fresh[request_id] = (digest, record)
+            elif digest == winner:
+                duplicates += 1
+            else:
+                conflicts.append(request_id)
+    return fresh, duplicates, conflicts
+
+
+def _sealed_digests(session: ReadSession, request_ids: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(request_ids), _IDS_PER_QUERY):
+        rows = session.execute(
+            select(LoggedRequestRow.request_id, LoggedRequestRow.digest).where(
+                LoggedRequestRow.request_id.in_(request_ids[start : start + _IDS_PER_QUERY])
+            )
+        )
+        found.update((request_id, digest) for request_id, digest in rows)
+    return found
+
+
+def _register(
+    session: WriteSession,
+    segments: list[SealedSegment],
+    digests: dict[str, str],
+    first: int,
+    now: datetime,
+) -> None:
+    requests = []
+    for sequence, segment in enumerate(segments, start=first):
+        session.add(
+            LogSegmentRow(
+                sequence=sequence,
+                surface=segment.surface,
+                object_key=segment.object_key,
+                sha256=segment.sha256,
+                served_first=segment.served_first_us,
+                served_last=segment.served_last_us,
+                rows=segment.rows,
+                requests=len(segment.request_ids),
+                bytes=segment.bytes,
+                versions=segment.versions,
+                sealed_at=microseconds(now),
+            )
+        )
+        requests += [
+            {"request_id": request_id, "digest": digests[request_id], "log_sequence": sequence}
+            for request_id in segment.request_ids
+        ]
+    session.flush()
+    if requests:
+        session.connection().execute(insert(LoggedRequestRow), requests)
+
+
+def _conflict(request_id: str) -> Conflict:
+    return Conflict(
+        f"Request {request_id!r} is logged already, with different content; use a request id once only.",
+        request=request_id,
+    )
