@@ -87,8 +87,17 @@ def column(table: pa.Table, name: str) -> pa.ChunkedArray:
 def refuse_nulls(values: pa.ChunkedArray, name: str) -> None:
     """Raise InvalidRequest with the first row of ``values`` that is null."""
     if values.null_count:
-        row = pc.index(pc.is_null(values), True).as_py()
-        raise InvalidRequest(f"Column {name!r} is null in row {row}; give a value.", column=name, row=row)
+        raise bad_value(name, pc.index(pc.is_null(values), True).as_py(), "is null; give a value.")
+
+
+def place(name: str, row: int) -> str:
+    """How errors name a value's place; rows count from 0."""
+    return f"Column {name!r}, row {row}: "
+
+
+def bad_value(name: str, row: int, what: str) -> InvalidRequest:
+    """The error about one value: ``detail`` begins with its place, ``context`` has column and row."""
+    return InvalidRequest(place(name, row) + what, column=name, row=row)
 
 
 def as_keys(keys: Sequence[Any] | NDArray[Any]) -> Keys:

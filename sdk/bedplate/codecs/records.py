@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bedplate.codecs.columns import column, decode_table, encode_table, refuse_nulls
+from bedplate.codecs.columns import bad_value, column, decode_table, encode_table, refuse_nulls
 from bedplate.errors import EmptyBatch, InvalidRequest
 from bedplate.references import check_name
 from bedplate.wire.store import Event, Item, Outcome
@@ -87,11 +87,7 @@ def text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     longest = MAXIMUM_LENGTHS.get(name, 63)
     row = pc.index(pc.or_(pc.equal(lengths, 0), pc.greater(lengths, longest)), True).as_py()
     if row >= 0:
-        raise InvalidRequest(
-            f"Column {name!r}: row {row} has {lengths[row].as_py()} characters; 1 to {longest} are allowed.",
-            column=name,
-            row=row,
-        )
+        raise bad_value(name, row, f"has {lengths[row].as_py()} characters; 1 to {longest} are allowed.")
     return values
 
 
@@ -99,7 +95,10 @@ def name_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     """A text column whose every value is a legal name (see ``bedplate.references``)."""
     values = text_column(table, name)
     for value in pc.unique(values).to_pylist():
-        check_name(value, f"column {name!r}:")
+        try:
+            check_name(value, name)
+        except InvalidRequest as error:
+            raise bad_value(name, pc.index(values, value).as_py(), error.detail) from None
     return values
 
 
@@ -126,11 +125,10 @@ def time_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     outside = pc.or_(pc.less(microseconds, _EARLIEST_US), pc.greater(microseconds, _LATEST_US))
     row = pc.index(outside, True).as_py()
     if row >= 0:
-        raise InvalidRequest(
-            f"Column {name!r} holds {microseconds[row].as_py()} in row {row}, which is no microsecond of the "
-            "years 1 to 9999; check the unit.",
-            column=name,
-            row=row,
+        raise bad_value(
+            name,
+            row,
+            f"{microseconds[row].as_py()} is no microsecond of the years 1 to 9999; check the unit.",
         )
     return microseconds.cast(TIME)
 
@@ -147,7 +145,7 @@ def label_column(table: pa.Table, name: str, *, nullable: bool) -> pa.ChunkedArr
         refuse_nulls(values, name)
     row = pc.index(pc.is_inf(values), True).as_py()
     if row >= 0:
-        raise InvalidRequest(f"Column {name!r} is infinite in row {row}.", column=name, row=row)
+        raise bad_value(name, row, "is infinite.")
     return values
 
 
@@ -168,9 +166,7 @@ def features_column(table: pa.Table, name: str = "features") -> pa.ChunkedArray:
     for text in pc.unique(values).to_pylist():
         if text is not None and not _is_object(text):
             row = pc.index(values, text).as_py()
-            raise InvalidRequest(
-                f"Column {name!r} is not a JSON object in row {row}: {text[:80]!r}.", column=name, row=row
-            )
+            raise bad_value(name, row, f"is not a JSON object: {text[:80]!r}.")
     return values
 
 
