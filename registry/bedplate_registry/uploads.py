@@ -165,16 +165,15 @@ def finalise(
     """
     with database.read() as session:
         draft = _read_draft(session, checkpoint_id, label)
-    _check_complete(draft, blobs, label)
-    with tempfile.TemporaryDirectory(prefix="bedplate-finalise-", dir=scratch) as folder:
-        paths = {file.name: _join(blobs, draft, file, Path(folder) / file.name) for file in draft.files}
-        check_contents(paths, draft.signature)
-        for file in draft.files:
-            if blobs.size(object_key(file)) != file.bytes:
-                blobs.put_file(object_key(file), paths[file.name])
+    try:
+        _verify_and_store(draft, blobs, label, scratch)
+    except BedplateError:
+        # What was wrong may be that somebody else finalised or changed it meanwhile: then that is the answer.
+        with database.read() as session:
+            _require_unchanged(session, checkpoint_id, label, draft)
+        raise
     with database.write() as session:
-        if _read_draft(session, checkpoint_id, label, lock=True) != draft:
-            raise Conflict(f"{label} changed while it was verified; finalise it again.")
+        _require_unchanged(session, checkpoint_id, label, draft, lock=True)
         row = _draft_row(session, checkpoint_id, label)
         row.state, row.digest, row.finalised_at = "ready", manifest_digest(draft.files), now
         for part in _part_rows(session, checkpoint_id):
@@ -299,6 +298,23 @@ def _read_draft(session: ReadSession, checkpoint_id: str, label: str, *, lock: b
     row = _draft_row(session, checkpoint_id, label, lock=lock)
     parts = {(part.file, part.part): part.object_key for part in _part_rows(session, checkpoint_id)}
     return Draft(Signature.model_validate(row.signature), _files(row), parts)
+
+
+def _require_unchanged(
+    session: ReadSession, checkpoint_id: str, label: str, draft: Draft, *, lock: bool = False
+) -> None:
+    if _read_draft(session, checkpoint_id, label, lock=lock) != draft:
+        raise Conflict(f"{label} changed while it was verified; finalise it again.")
+
+
+def _verify_and_store(draft: Draft, blobs: BlobStore, label: str, scratch: Path | None) -> None:
+    _check_complete(draft, blobs, label)
+    with tempfile.TemporaryDirectory(prefix="bedplate-finalise-", dir=scratch) as folder:
+        paths = {file.name: _join(blobs, draft, file, Path(folder) / file.name) for file in draft.files}
+        check_contents(paths, draft.signature)
+        for file in draft.files:
+            if blobs.size(object_key(file)) != file.bytes:
+                blobs.put_file(object_key(file), paths[file.name])
 
 
 def _check_complete(draft: Draft, blobs: BlobStore, label: str) -> None:
