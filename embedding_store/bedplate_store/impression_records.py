@@ -56,6 +56,8 @@ class ImpressionRecord:
         rows = len(self.items)
         if rows == 0 or not self.request_id:
             raise InvalidRequest("An impression needs a request id and at least one item.")
+        if "\x00" in self.request_id + self.user + "".join(self.items):
+            raise InvalidRequest("Request id, user and items may hold no NUL character.")
         if self.scores is not None and self.scores.shape != (rows,):
             raise InvalidRequest(f"{rows} items need {rows} scores, not {self.scores.shape}.")
         if self.tae.keys() != self.predictions.keys():
