@@ -13,10 +13,13 @@ from bedplate.wire.registry import KeyType
 from bedplate_modeling.events import History
 from bedplate_modeling.requests import UserRequest
 from bedplate_modeling.runtime import FoundationRuntime
-from bedplate_store import items, segments, timelines
+from bedplate_store import items, jobs, segments, snapshots, spaces, timelines
+from bedplate_store.database import WriteSession
 from bedplate_store.embedding_jobs import EmbedPlan
 from bedplate_store.key_ranges import KeyRange
 from bedplate_store.leases import Claim
+from bedplate_store.snapshots import PreparedSnapshot
+from bedplate_store.spaces import SpaceKey
 from bedplate_store.timelines import TimelineColumns
 from bedplate_workers.handlers import Finish, Progress, Workplace, result
 
@@ -51,6 +54,49 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
         key_type=plan.key_type,
     )
     return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes})
+
+
+def index(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
+    """Merge the partitions' segments, build the index and measure its recall; nobody sees it yet."""
+    return result(_prepare(workplace, claim).to_json())
+
+
+def publish(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
+    """Publish the snapshot in the transaction that ends the job.
+
+    Raises:
+        SnapshotMoved: another snapshot was published just now; the next attempt folds that one too.
+    """
+    plan = EmbedPlan.from_json(claim.job_params)
+    with workplace.store.read() as session:
+        prepared = PreparedSnapshot.from_json(jobs.results(session, claim.job_id, "index")[0])
+        current = spaces.get_space(session, plan.foundation, plan.version, plan.space).snapshot
+    if current != prepared.expected_snapshot:
+        # A compaction or another job was faster: what was prepared no longer stands on what readers see.
+        prepared = _prepare(workplace, claim)
+
+    def finish(session: WriteSession) -> dict[str, Any]:
+        snapshot = snapshots.publish(
+            session, prepared, objects=workplace.objects, job=claim.job_id, now=workplace.now()
+        )
+        return snapshot.model_dump(mode="json")
+
+    return finish
+
+
+def _prepare(workplace: Workplace, claim: Claim) -> PreparedSnapshot:
+    plan = EmbedPlan.from_json(claim.job_params)
+    with workplace.store.read() as session:
+        embedded = jobs.results(session, claim.job_id, "embed")
+    return snapshots.prepare(
+        workplace.store,
+        workplace.objects,
+        workplace.cache_dir,
+        SpaceKey(plan.foundation, plan.version, plan.space),
+        [each["segment"] for each in embedded],
+        plan.index,
+        covers_sequence=plan.covers_sequence,
+    )
 
 
 Part = tuple[list[str], NDArray[np.float32]]

@@ -53,7 +53,7 @@ class Handler(Protocol):
     objects; all else happens in the ``Finish`` it returns.
     """
 
-    def __call__(self, workplace: Workplace, claim: Claim, progress: Progress) -> Finish: ...
+    def __call__(self, workplace: Workplace, claim: Claim, progress: Progress, /) -> Finish: ...
 
 
 Handlers = Mapping[tuple[str, str], Handler]

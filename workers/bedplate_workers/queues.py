@@ -52,7 +52,7 @@ def backlogs(session: ReadSession, now: datetime) -> dict[str, Backlog]:
         before = found[queue]
         if state == "leased":
             found[queue] = Backlog(before.due, before.oldest_seconds, before.leased + count)
-        else:
+        elif oldest is not None:
             age = max(before.oldest_seconds, (now - oldest).total_seconds())
             found[queue] = Backlog(before.due + count, age, before.leased)
     return found

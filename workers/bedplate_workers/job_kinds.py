@@ -1,0 +1,17 @@
+"""Which handler does which stage of which kind of job."""
+
+from __future__ import annotations
+
+from bedplate_workers import collection, compaction, embed, log_sealing, training_sets
+from bedplate_workers.handlers import Handlers
+
+HANDLERS: Handlers = {
+    ("embed", "embed"): embed.embed,
+    ("embed", "index"): embed.index,
+    ("embed", "publish"): embed.publish,
+    ("training_set", "join"): training_sets.join,
+    ("training_set", "publish"): training_sets.publish,
+    ("compact", "compact"): compaction.compact,
+    ("collect", "collect"): collection.collect,
+    ("seal_log", "seal"): log_sealing.seal,
+}
