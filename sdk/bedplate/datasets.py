@@ -1,8 +1,8 @@
 """A directory of a user's own events, Parquet or CSV, as tables in the bulk schema.
 
-Columns: ``user``, ``item``, ``action``, ``surface``, ``event_time``; ``label`` and ``features`` may be absent.
-Keys may be integers. ``features`` is a JSON object as text, or (Parquet) a struct. Every error names file, row
-and column; rows count from 1, the CSV header apart.
+Columns: ``user``, ``item``, ``action``, ``surface``, ``event_time``; ``label`` and ``features`` may be
+absent. Keys may be integers. ``features`` is a JSON object as text, or (Parquet) a struct. Every error names
+file, row and column; rows count from 1, the CSV header apart.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _times(values: pa.ChunkedArray, how: EventFormat) -> pa.ChunkedArray:
         return _epoch_times(values, _PER_UNIT[how.time_unit])
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InvalidRequest(
-            f"Column 'event_time' is {kind}; if these are epoch times, tell the unit: --time-unit s, ms or us."
+            f"Column 'event_time' is {kind}; epoch times need their unit: --time-unit s, ms or us."
         )
     try:
         # Arrow's own parser takes what has a zone, a hundred times faster than a loop.

@@ -1,8 +1,8 @@
 """The command line: ``bedplate``.
 
 Results go to standard output (with ``--json``: JSON and nothing else), everything said to people to standard
-error. Exit codes: 0 done; 1 failed; 2 wrong usage or malformed request; 3 not found; 4 not allowed; 5 conflict with
-the present state; 6 the platform cannot be reached; 130 interrupted.
+error. Exit codes: 0 done; 1 failed; 2 wrong usage or malformed request; 3 not found; 4 not allowed; 5
+conflict with the present state; 6 the platform cannot be reached; 130 interrupted.
 """
 
 from __future__ import annotations

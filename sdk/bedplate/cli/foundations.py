@@ -69,7 +69,7 @@ def _versions(app: typer.Typer) -> None:
                 one.created_at,
             ),
             as_json=json,
-            empty=f"{foundation} has no versions yet. Publish: bedplate versions publish {foundation} DIRECTORY",
+            empty=f"{foundation} has no versions yet: bedplate versions publish {foundation} DIRECTORY",
         )
 
     @command(app, "show", "bedplate versions show core@production")
@@ -130,7 +130,7 @@ def _aliases(app: typer.Typer) -> None:
             ("ALIAS", "VERSION", "MOVED"),
             lambda one: (f"{one.foundation}@{one.alias}", one.version, one.moved_at),
             as_json=json,
-            empty=f"{foundation} has no aliases yet. Set one: bedplate aliases move {foundation}@production 1",
+            empty=f"{foundation} has no aliases yet. Set: bedplate aliases move {foundation}@production 1",
         )
 
     @command(app, "move", 'bedplate aliases move core@production 7 --expected 6 --reason "better NE"')
@@ -148,9 +148,7 @@ def _aliases(app: typer.Typer) -> None:
         """Point an alias at another version, unless somebody moves it meanwhile."""
         reference = VersionReference.parse(alias)
         if reference.number is not None:
-            raise InvalidRequest(
-                f"{alias!r} is a version; write an alias, e.g. {reference.foundation}@production."
-            )
+            raise InvalidRequest(f"{alias!r} is a version, not an alias like core@production.")
         client = client_of(context)
         before = _points_at(client, reference) if expected is None else (expected or None)
         moved = client.aliases.move(reference.foundation, reference.selector, version, before, reason)

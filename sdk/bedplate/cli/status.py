@@ -54,7 +54,7 @@ def add(app: typer.Typer) -> None:
             )
         if not aliases:
             say(
-                "There is no foundation yet. Begin: bedplate foundations create --help; or see it all: bedplate demo"
+                "There is no foundation yet. Begin: bedplate foundations create; or see it all: bedplate demo"
             )
 
     @command(app, "rank", "bedplate rank feed 42 1193 661 914")

@@ -28,7 +28,7 @@ from bedplate.client.requests import get, path
 from bedplate.client.serving import Tae, endpoints, rank, rank_request
 from bedplate.client.spaces import Lookup, Search, Spaces
 from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, Steps, SyncRunner, operation
-from bedplate.client.training_sets import TrainingSets
+from bedplate.client.training_sets import Impressions, TrainingSets
 from bedplate.client.versions import Experts, Versions
 from bedplate.connection import Connection, resolve_connection
 from bedplate.wire.registry import TransferRatio, WhoAmI
@@ -59,6 +59,7 @@ class _Surface(Namespace[RunnerT], Generic[RunnerT]):
         self.items = Items(runner)
         self.timelines = Timelines(runner)
         self.outcomes = Outcomes(runner)
+        self.impressions = Impressions(runner)
         self.training_sets = TrainingSets(runner)
         self.jobs = Jobs(runner)
         self.tae = Tae(runner)

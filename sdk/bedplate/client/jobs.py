@@ -52,9 +52,16 @@ class Jobs(Namespace[RunnerT]):
     """What the platform is doing."""
 
     @operation
-    def list(self, state: JobState | None = None) -> Steps[Listing[Job]]:
-        """Jobs, of one state if given."""
-        return get_list(path("jobs"), Job, parameters(state=state))
+    def list(
+        self,
+        state: JobState | None = None,
+        *,
+        kind: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> Steps[Listing[Job]]:
+        """The latest ``limit`` jobs (None: 100), newest first; of one state, kind or subject if given."""
+        return get_list(path("jobs"), Job, parameters(state=state, kind=kind, subject=subject, limit=limit))
 
     @operation
     def get(self, job_id: str) -> Steps[Job]:

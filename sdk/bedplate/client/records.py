@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from bedplate.client.answers import read_document
-from bedplate.client.requests import Listing, bulk, get, get_list, parameters, path
+from bedplate.client.requests import Listing, bulk, get, parameters, path
 from bedplate.client.steps import Namespace, Request, RunnerT, Steps, exchange, operation
 from bedplate.codecs import (
     ARROW,
@@ -19,6 +19,7 @@ from bedplate.codecs import (
     decode_table,
     encode_table,
     events_to_table,
+    items_from_table,
     items_to_table,
     outcomes_to_table,
 )
@@ -138,7 +139,9 @@ class Items(Namespace[RunnerT]):
     @operation
     def scan(self) -> Steps[Listing[Item]]:
         """The whole catalogue, by key."""
-        return get_list(path("items"), Item)
+        request = Request("GET", path("items"), headers={"accept": ARROW}, idempotent=True)
+        response = yield from exchange(request)
+        return items_from_table(decode_table(response.content))
 
 
 class Timelines(Namespace[RunnerT]):

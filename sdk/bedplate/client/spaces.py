@@ -32,7 +32,6 @@ from bedplate.codecs import (
     encode_keys_raw,
     encode_search_arrow,
     encode_upsert_arrow,
-    encode_vectors_raw,
 )
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
@@ -92,7 +91,7 @@ def _keys_body(keys: Keys) -> tuple[bytes, str]:
     return (encode_keys_raw(keys), RAW) if isinstance(keys, np.ndarray) else (encode_keys_arrow(keys), ARROW)
 
 
-def _matrix(vectors: Any, *, keep_float16: bool) -> Vectors:
+def _matrix(vectors: Any) -> Vectors:
     array = np.asarray(vectors)
     if array.ndim == 1 and array.dtype != object:
         array = array[np.newaxis]
@@ -102,9 +101,17 @@ def _matrix(vectors: Any, *, keep_float16: bool) -> Vectors:
         )
     if len(array) == 0:
         raise EmptyBatch("There are no vectors; give at least one.")
-    if keep_float16 and array.dtype == np.float16:
+    if array.dtype == np.float16:
         return array
     return array.astype(np.float32, copy=False)
+
+
+def _queries(vectors: Any, keys: AnyKeys | None) -> SearchQueries:
+    if (vectors is None) == (keys is None):
+        raise InvalidRequest("Search by vectors or by keys: give exactly one of the two.")
+    if keys is not None:
+        return SearchQueries(keys=_keys(keys))
+    return SearchQueries(vectors=_matrix(vectors))
 
 
 class Spaces(Namespace[RunnerT]):
@@ -154,21 +161,17 @@ class Spaces(Namespace[RunnerT]):
         """The K best rows for each vector, or for each key (whose own row is left out).
 
         Args:
-            vectors: [Q, D], or [D] for one query; sent as float32.
+            vectors: [Q, D], or [D] for one query.
             keys: Q keys, instead of vectors.
             ef: search effort of the index; None: as tuned to the recall target.
 
         Raises:
             NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
         """
-        if (vectors is None) == (keys is None):
-            raise InvalidRequest("Search by vectors or by keys: give exactly one of the two.")
-        if keys is None:
-            body, media = encode_vectors_raw(_matrix(vectors, keep_float16=False)), RAW
-        else:
-            body, media = encode_search_arrow(SearchQueries(keys=_keys(keys))), ARROW
-        params = parameters(k=k, ef=ef)
-        response = yield from bulk(_space(reference, "search"), body, media, accept=ARROW, params=params)
+        queries = _queries(vectors, keys)
+        # Arrow, not raw bytes: raw vectors of twice the dimension would pass as twice the queries.
+        body, params = encode_search_arrow(queries), parameters(k=k, ef=ef)
+        response = yield from bulk(_space(reference, "search"), body, ARROW, accept=ARROW, params=params)
         found = decode_search_answer_arrow(response.content)
         return Search(found.keys, found.scores, found.found, found.version, found.snapshot)
 
@@ -181,7 +184,7 @@ class Spaces(Namespace[RunnerT]):
         Raises:
             DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, BatchTooLarge, Forbidden.
         """
-        body = encode_upsert_arrow(_keys(keys), _matrix(vectors, keep_float16=True))
+        body = encode_upsert_arrow(_keys(keys), _matrix(vectors))
         response = yield from bulk(_space(reference, "upsert"), body, ARROW)
         return read_document(WriteAnswer, response)
 

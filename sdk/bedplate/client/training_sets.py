@@ -15,7 +15,19 @@ from bedplate.client.steps import Namespace, Request, RunnerT, Steps, blocking, 
 from bedplate.codecs import ARROW, decode_table
 from bedplate.errors import Conflict
 from bedplate.training_data import TrainingSetData
-from bedplate.wire.store import Job, TrainingSet, TrainingSetCreate, TrainingSetFile
+from bedplate.wire.store import Job, LogSealed, TrainingSet, TrainingSetCreate, TrainingSetFile
+
+
+class Impressions(Namespace[RunnerT]):
+    """The log of what was served."""
+
+    @operation
+    def seal(self) -> Steps[LogSealed]:
+        """Seal what was logged up to now, so that training sets made from here on see it. Administrators only.
+
+        The platform does so by itself every second.
+        """
+        return send("POST", path("impressions", "seal"), None, LogSealed)
 
 
 class TrainingSets(Namespace[RunnerT]):

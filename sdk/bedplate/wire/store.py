@@ -185,6 +185,12 @@ class OutcomesAccepted(WireModel):
     )
 
 
+class LogSealed(WireModel):
+    """How many segments of the impression log were sealed now."""
+
+    segments: int
+
+
 class TrainingSetCreate(WireModel):
     """A point-in-time join of impressions, logged TAE and outcomes, pinned to foundation versions."""
 
