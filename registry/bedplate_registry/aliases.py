@@ -81,12 +81,12 @@ def history(session: ReadSession, foundation: str, alias: str) -> builtins.list[
 
 def _swap(session: WriteSession, foundation: str, alias: str, document: AliasMove, now: datetime) -> AliasRow:
     key = (foundation, alias)
-    row = session.get(AliasRow, key, with_for_update=True)
+    row = session.get(AliasRow, key, with_for_update=True, populate_existing=True)
     if row is None and document.expected_version is None:
         row = AliasRow(foundation=foundation, alias=alias, version=document.version, moved_at=now)
         if try_insert(session, row):
             return row
-        row = session.get(AliasRow, key)  # somebody else's, committed a moment ago
+        row = session.get(AliasRow, key, populate_existing=True)  # somebody else's, committed a moment ago
     current = row.version if row is not None else None
     if row is None or current != document.expected_version:
         now_at = f"points at version {current}" if row is not None else "does not exist"

@@ -38,6 +38,12 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self.url = url
         self.engine = _engine(url, pool_size)
+        # On SQLite a transaction is a snapshot anyway, and BEGIN without IMMEDIATE takes no write lock.
+        self._read_options: dict[str, Any] = (
+            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            if self.engine.dialect.name == "postgresql"
+            else {}
+        )
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; safe when several processes start at once."""
@@ -51,9 +57,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
-        """A consistent view of the database; nothing is written."""
+        """A consistent view of the database: all its queries see one state; nothing is written."""
         with (
-            self.engine.connect() as connection,
+            self.engine.connect().execution_options(**self._read_options) as connection,
             ReadSession(bind=connection, expire_on_commit=False) as session,
         ):
             yield session

@@ -145,11 +145,13 @@ def serving(session: ReadSession, surface: str, expert: str | None = None) -> Ex
 
 
 def _swap(session: WriteSession, expert: str, document: ServingMove, now: datetime) -> None:
-    row = session.get(ServingRow, expert, with_for_update=True)
+    row = session.get(ServingRow, expert, with_for_update=True, populate_existing=True)
     if row is None and document.expected_version is None:
         if try_insert(session, ServingRow(expert=expert, version=document.version, moved_at=now)):
             return
-        row = session.get(ServingRow, expert)  # somebody else's, committed a moment ago
+        row = session.get(
+            ServingRow, expert, populate_existing=True
+        )  # somebody else's, committed a moment ago
     current = row.version if row is not None else None
     if row is None or current != document.expected_version:
         raise AliasMoved(
