@@ -1,7 +1,7 @@
 """Segments: immutable, content-addressed sets of columns. docs/format.md is their specification.
 
-A segment lies under ``segments/<digest>/``. Its digest is the SHA-256 of its manifest, which holds the SHA-256
-of every other file, so the same content has the same digest wherever and whenever it was made.
+A segment lies under ``segments/<digest>/``. Its digest is the SHA-256 of its manifest, which holds the
+SHA-256 of every other file, so the same content has the same digest wherever and whenever it was made.
 Shapes: n rows given, r rows stored, d the dimension.
 """
 
@@ -133,7 +133,7 @@ def write_segment(
     key_type: KeyType,
     tombstones: RawKeys | None = None,
 ) -> SegmentInfo:
-    """Write a segment of ``keys`` [n] and ``vectors`` [n, d], in any order; of equal keys the last row counts.
+    """Write a segment of ``keys`` [n] and ``vectors`` [n, d], in any order; the last of equal keys counts.
 
     ``tombstones`` are keys whose rows in older segments no longer exist. A segment of tombstones alone takes
     vectors of shape [0, d]. When this returns the segment is durable; writing the same content again changes
@@ -287,7 +287,7 @@ def _raise_non_finite(given: NDArray[Any], row: int, dtype: Dtype) -> NoReturn:
     if np.isfinite(given[row].astype(np.float64)).all():
         largest = float(np.abs(given[row].astype(np.float64)).max())
         raise NonFiniteVectors(
-            f"row {row} holds {largest:g}, which overflows {dtype}: scale the vectors or use a float32 space.",
+            f"row {row} holds {largest:g}, which overflows {dtype}: scale it or use a float32 space.",
             row=row,
         )
     raise NonFiniteVectors(f"row {row} holds NaN or infinity: send finite numbers.", row=row)

@@ -1,0 +1,283 @@
+"""Snapshots: the immutable set of segments and index that readers of a space see, published atomically.
+
+Publishing is cut in two: :func:`prepare` does the slow work and touches nothing that anybody sees,
+:func:`publish` swaps one number in a transaction of a few milliseconds, compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from sqlalchemy import select
+
+from bedplate.errors import Conflict, SnapshotMoved
+from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate.wire.store import IndexSpecification, Snapshot
+from bedplate_store.database import Database, ReadSession, WriteSession
+from bedplate_store.indexes import IndexDocument, build_index, index_key
+from bedplate_store.liveness import hold_collection
+from bedplate_store.objects import ObjectStore
+from bedplate_store.segments import (
+    SegmentInfo,
+    merge_segments,
+    open_segment,
+    segment_is_whole,
+    write_segment,
+)
+from bedplate_store.spaces import SpaceKey, space_row
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSnapshot:
+    """A base segment and its index, durable but not yet seen by anybody.
+
+    It holds every write up to ``covers_sequence`` and is meant to follow snapshot ``expected_snapshot``.
+    """
+
+    space: SpaceKey
+    segment: SegmentInfo
+    index: IndexDocument | None
+    covers_sequence: int
+    expected_snapshot: int | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the digests of segment and index: equal content, equal digest."""
+        parts = [self.segment.digest, "" if self.index is None else self.index.digest]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document, so that one task may prepare and another publish."""
+        return {
+            "space": str(self.space),
+            "segment": self.segment.to_json(),
+            "index": None if self.index is None else self.index.to_json(),
+            "covers_sequence": self.covers_sequence,
+            "expected_snapshot": self.expected_snapshot,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PreparedSnapshot:
+        index = document["index"]
+        return cls(
+            space=SpaceKey.parse(document["space"]),
+            segment=SegmentInfo.from_json(document["segment"]),
+            index=None if index is None else IndexDocument.from_json(index),
+            covers_sequence=document["covers_sequence"],
+            expected_snapshot=document["expected_snapshot"],
+        )
+
+
+def prepare(
+    database: Database,
+    objects: ObjectStore,
+    cache_dir: Path,
+    space: SpaceKey,
+    partition_digests: Sequence[str],
+    specification: IndexSpecification | None,
+    *,
+    covers_sequence: int | None = None,
+    seed: int = 0,
+) -> PreparedSnapshot:
+    """Fold the present snapshot, writes and newly embedded partitions into one base, and build its index.
+
+    What wins, oldest to newest: the present snapshot, the writes up to ``covers_sequence``, the partitions,
+    and the writes after it. So pass the space's sequence as it was when the embedding began: an upsert made
+    meanwhile is newer than the vector the model computed, and rows that are not embedded at all stay.
+    ``covers_sequence`` None: only what the present snapshot holds. ``specification`` None: no index; searches
+    scan. Slow, holds no transaction, changes nothing that readers see; running it twice is harmless.
+
+    Raises:
+        NotFound: no such space, or a segment is gone.
+        Conflict: ``covers_sequence`` is so old that writes after it were compacted and collected.
+    """
+    plan = _plan(database, space, list(partition_digests), covers_sequence)
+    if plan.digests:
+        segment = merge_segments(objects, cache_dir, plan.digests)
+    else:
+        segment = write_segment(
+            objects,
+            keys=[],
+            vectors=np.empty((0, plan.dim), np.float32),
+            dtype=plan.dtype,
+            key_type=plan.key_type,
+        )
+    index = None
+    if specification is not None:
+        built = build_index(
+            open_segment(objects, segment.digest, cache_dir),
+            specification,
+            plan.metric,
+            directory=cache_dir / "building",
+            seed=seed,
+        )
+        try:
+            objects.put_file(index_key(built.digest), built.path)
+        finally:
+            built.path.unlink(missing_ok=True)
+        index = built.to_document()
+    return PreparedSnapshot(space, segment, index, plan.covers_sequence, plan.expected_snapshot)
+
+
+def publish(
+    session: WriteSession,
+    prepared: PreparedSnapshot,
+    *,
+    objects: ObjectStore,
+    job: str | None,
+    now: datetime,
+) -> Snapshot:
+    """Let readers see ``prepared``. The same job publishing the same digest again gets the same snapshot.
+
+    Raises:
+        NotFound: no such space.
+        SnapshotMoved: another snapshot was published since; prepare again.
+        Conflict: its objects were collected since; prepare again.
+    """
+    hold_collection(session)
+    space = space_row(session, prepared.space, lock=True)
+    again = None if job is None else _published_by(session, space.id, job, prepared.digest)
+    if again is not None:
+        return _document(prepared.space, again)
+    if space.snapshot != prepared.expected_snapshot:
+        raise SnapshotMoved(
+            f"{prepared.space} is at snapshot {space.snapshot}, this one was prepared to follow "
+            f"{prepared.expected_snapshot}: prepare it again.",
+            expected_snapshot=prepared.expected_snapshot,
+            snapshot=space.snapshot,
+        )
+    _check_whole(objects, prepared)
+    row = _insert(session, space, prepared, job, now)
+    return _document(prepared.space, row)
+
+
+def list_snapshots(session: ReadSession, foundation: str, version: int, space: str) -> list[Snapshot]:
+    """All snapshots ever published, newest first (NotFound)."""
+    key = SpaceKey(foundation, version, space)
+    row = space_row(session, key)
+    query = select(SnapshotRow).where(SnapshotRow.space_id == row.id).order_by(SnapshotRow.number.desc())
+    return [_document(key, each) for each in session.scalars(query)]
+
+
+def current_sequence(session: ReadSession, foundation: str, version: int, space: str) -> int:
+    """The sequence of the last acknowledged write, 0 before the first (NotFound)."""
+    return space_row(session, SpaceKey(foundation, version, space)).sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which segments to fold, oldest first, and what the result will stand for."""
+
+    digests: list[str]
+    covers_sequence: int
+    expected_snapshot: int | None
+    dim: int
+    dtype: Dtype
+    key_type: KeyType
+    metric: Metric
+
+
+def _plan(database: Database, key: SpaceKey, partitions: list[str], covers_sequence: int | None) -> _Plan:
+    with database.read() as session:
+        space = space_row(session, key)
+        current = _current(session, space)
+        base = [] if current is None else [each["digest"] for each in current.segments]
+        covered = 0 if current is None else current.covers_sequence
+        through = covered if covers_sequence is None else min(covers_sequence, space.sequence)
+        older = _writes_between(session, space.id, covered, through)
+        # A compaction may have covered writes that are newer than the partitions: they go on top again.
+        newer = _writes_between(session, space.id, through, covered)
+    if partitions and len(newer) < covered - through:
+        raise Conflict(
+            f"{key} has compacted and collected writes after sequence {through}, where this embedding began: "
+            "embed again."
+        )
+    return _Plan(
+        digests=base + older + partitions + newer,
+        covers_sequence=max(covered, through),
+        expected_snapshot=space.snapshot,
+        dim=space.dim,
+        dtype=cast(Dtype, space.dtype),
+        key_type=cast(KeyType, space.key_type),
+        metric=cast(Metric, space.metric),
+    )
+
+
+def _writes_between(session: ReadSession, space_id: int, after: int, through: int) -> list[str]:
+    query = (
+        select(WriteRow.digest)
+        .where(WriteRow.space_id == space_id, WriteRow.sequence > after, WriteRow.sequence <= through)
+        .order_by(WriteRow.sequence)
+    )
+    return list(session.scalars(query))
+
+
+def _current(session: ReadSession, space: SpaceRow) -> SnapshotRow | None:
+    return None if space.snapshot is None else session.get(SnapshotRow, (space.id, space.snapshot))
+
+
+def _published_by(session: ReadSession, space_id: int, job: str, digest: str) -> SnapshotRow | None:
+    return session.scalar(
+        select(SnapshotRow).where(
+            SnapshotRow.space_id == space_id, SnapshotRow.job == job, SnapshotRow.digest == digest
+        )
+    )
+
+
+def _check_whole(objects: ObjectStore, prepared: PreparedSnapshot) -> None:
+    index = prepared.index
+    if not segment_is_whole(objects, prepared.segment) or (
+        index is not None and objects.size(index_key(index.digest)) != index.bytes
+    ):
+        raise Conflict(f"objects of the snapshot prepared for {prepared.space} are gone: prepare it again.")
+
+
+def _insert(
+    session: WriteSession, space: SpaceRow, prepared: PreparedSnapshot, job: str | None, now: datetime
+) -> SnapshotRow:
+    previous = _current(session, space)
+    if previous is not None:
+        previous.superseded_at = now
+    index = prepared.index
+    row = SnapshotRow(
+        space_id=space.id,
+        number=(space.snapshot or 0) + 1,
+        digest=prepared.digest,
+        segments=[prepared.segment.to_json()],
+        index=None if index is None else index.to_json(),
+        rows=prepared.segment.rows,
+        bytes=prepared.segment.bytes + (0 if index is None else index.bytes),
+        covers_sequence=prepared.covers_sequence,
+        job=job,
+        published_at=now,
+        superseded_at=None,
+        collected_at=None,
+    )
+    session.add(row)
+    space.snapshot = row.number
+    space.updated_at = now
+    session.flush()
+    return row
+
+
+def _document(key: SpaceKey, row: SnapshotRow) -> Snapshot:
+    index = None if row.index is None else IndexDocument.from_json(row.index)
+    return Snapshot(
+        reference=str(key),
+        snapshot=row.number,
+        digest=row.digest,
+        rows=row.rows,
+        bytes=row.bytes,
+        index_kind="none" if index is None else index.kind,
+        index_parameters={} if index is None else index.parameters,
+        recall_at_10=None if index is None else index.recall_at_10,
+        job=row.job,
+        published_at=row.published_at,
+    )

@@ -1,0 +1,214 @@
+"""The reader of a space: lookup and search over one snapshot and the writes after it.
+
+Shapes: n keys, Q queries, K results, d the dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.errors import InvalidRequest
+from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate_store.indexes import DeadRows, VectorIndex, search_rows
+from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
+from bedplate_store.overlay import Overlay
+from bedplate_store.scoring import best, scan
+from bedplate_store.segments import Segment, VectorArray, validate_vectors
+from bedplate_store.spaces import SpaceKey
+
+K_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """``vectors`` [n, d] in the storage dtype belong to the keys in order; zeros where not ``found`` [n]."""
+
+    found: NDArray[np.bool_]
+    vectors: VectorArray
+    snapshot: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The best K of each query, best first.
+
+    Attributes:
+        keys: int64 [Q, K], -1 where there are fewer; for string keys Q lists of K, None there.
+        scores: float32 [Q, K], higher is nearer (inner product, or negative squared distance); -inf where
+            there are fewer.
+        found: [Q] whether the query's key exists; all true for a search by vector.
+    """
+
+    keys: NDArray[np.int64] | list[list[str | None]]
+    scores: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    snapshot: int
+    sequence: int
+
+
+class SpaceReader:
+    """An immutable view of a space; may be used by several threads at once.
+
+    Attributes:
+        snapshot: number of the snapshot below, 0 where only writes exist.
+        sequence: every write up to it is seen, none after it.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SpaceKey,
+        dim: int,
+        dtype: Dtype,
+        metric: Metric,
+        key_type: KeyType,
+        snapshot: int,
+        sequence: int,
+        base: Segment | None,
+        index: VectorIndex | None,
+        overlay: Overlay,
+    ) -> None:
+        self.space = space
+        self.dim = dim
+        self.dtype: Dtype = dtype
+        self.metric: Metric = metric
+        self.key_type: KeyType = key_type
+        self.snapshot = snapshot
+        self.sequence = sequence
+        self.base = base
+        self.index = index
+        self.overlay = overlay
+        self._base_rows = 0 if base is None else base.info.rows
+        self._dead = self._superseded()
+
+    def lookup(self, keys: RawKeys) -> LookupResult:
+        """The vectors of ``keys`` [n]; unknown keys are no error.
+
+        Raises:
+            KeyTypeMismatch: the keys are not of the space's type.
+        """
+        rows = self._find(parse_keys(keys, self.key_type))
+        found = rows >= 0
+        return LookupResult(found, self._vectors(rows, found), self.snapshot, self.sequence)
+
+    def search(self, vectors: Any, k: int, ef: int | None = None) -> SearchResult:
+        """The nearest ``k`` (1 to 1000) rows of each of ``vectors`` [Q, d], with ``ef`` the index's effort.
+
+        Raises:
+            DimensionMismatch, NonFiniteVectors: the vectors do not fit the space.
+            InvalidRequest: k is out of range.
+        """
+        _check_k(k)
+        queries = validate_vectors(vectors, self.dim).astype(np.float32, copy=False)
+        scores, rows = self._search(queries, k, ef)
+        return self._result(scores, rows, np.ones(len(queries), np.bool_))
+
+    def search_by_key(self, keys: RawKeys, k: int, ef: int | None = None) -> SearchResult:
+        """The nearest ``k`` rows of each key's own vector, without its own row; nothing for unknown keys.
+
+        Raises:
+            KeyTypeMismatch: the keys are not of the space's type.
+            InvalidRequest: k is out of range.
+        """
+        _check_k(k)
+        own = self._find(parse_keys(keys, self.key_type))
+        found = own >= 0
+        scores = np.full((len(own), k), -np.inf, np.float32)
+        rows = np.full((len(own), k), -1, np.int64)
+        if found.any():
+            queries = self._vectors(own[found], found[found]).astype(np.float32)
+            near, near_rows = self._search(queries, k + 1, ef)
+            itself = near_rows == own[found][:, None]
+            near[itself], near_rows[itself] = -np.inf, -1
+            scores[found], rows[found] = best(near, near_rows, k)
+        return self._result(scores, rows, found)
+
+    # A row here is a row of the base, or the number of base rows plus a slot of the overlay.
+
+    def _find(self, keys: Keys) -> NDArray[np.int64]:
+        rows = np.full(len(keys), -1, np.int64) if self.base is None else self.base.find(keys)
+        if len(self.overlay) == 0:
+            return rows
+        written = self.overlay.column.find(keys)
+        slots = self.overlay.slots[written]
+        newer = np.where(slots >= 0, slots + self._base_rows, -1)
+        return np.where(written >= 0, newer, rows)
+
+    def _vectors(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> VectorArray:
+        base = self.base
+        if base is not None and len(self.overlay) == 0 and found.all():
+            return base.vectors.take(rows, axis=0)
+        vectors: VectorArray = np.zeros((len(rows), self.dim), self.dtype)
+        below = found & (rows < self._base_rows)
+        if base is not None:
+            vectors[below] = base.vectors[rows[below]]
+        above = rows >= self._base_rows
+        above &= found
+        vectors[above] = self.overlay.vectors[rows[above] - self._base_rows]
+        return vectors
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int, ef: int | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
+        if self.base is not None and self._base_rows and len(queries):
+            if self.index is None:
+                dead = None if self._dead is None else self._dead.mask
+                scores, rows = scan(queries, self.base.scan, self.metric, k, dead)
+            else:
+                scores, rows = search_rows(
+                    self.index, self.base.vectors, queries, self.metric, k, ef=ef, dead=self._dead
+                )
+        if len(self.overlay.exact) == 0 or len(queries) == 0:
+            return scores, rows
+        newer, slots = scan(queries, self.overlay.exact, self.metric, k, self.overlay.owners < 0)
+        slots = np.where(slots < 0, -1, slots + self._base_rows)
+        return best(np.concatenate([scores, newer], axis=1), np.concatenate([rows, slots], axis=1), k)
+
+    def _superseded(self) -> DeadRows | None:
+        if self.base is None or len(self.overlay) == 0:
+            return None
+        rows = self.base.find(self.overlay.keys)
+        rows = rows[rows >= 0]
+        mask = np.zeros(self._base_rows, np.bool_)
+        mask[rows] = True
+        return DeadRows(mask, len(rows))
+
+    def _result(
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]
+    ) -> SearchResult:
+        hits = rows >= 0
+        keys = self._keys(rows[hits])
+        listed: NDArray[np.int64] | list[list[str | None]]
+        if isinstance(keys, StringKeys):
+            texts = np.full(rows.shape, None, object)
+            texts[hits] = to_python(keys)
+            listed = texts.tolist()
+        else:
+            listed = np.full(rows.shape, -1, np.int64)
+            listed[hits] = keys
+        return SearchResult(listed, scores, found, self.snapshot, self.sequence)
+
+    def _keys(self, rows: NDArray[np.int64]) -> Keys:
+        """The keys of ``rows`` [n], all of which exist."""
+        above = rows >= self._base_rows
+        owners = self.overlay.owners[rows[above] - self._base_rows]
+        newer = take(self.overlay.keys, owners)
+        if self.base is None:
+            return newer
+        both = concatenate([take(self.base.keys, rows[~above]), newer], self.key_type)
+        # Back into the order of ``rows``: those of the base come first in ``both``.
+        places = np.empty(len(rows), np.int64)
+        places[np.concatenate([np.flatnonzero(~above), np.flatnonzero(above)])] = np.arange(len(rows))
+        return take(both, places)
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= K_MAX:
+        raise InvalidRequest(f"k is {k}: ask for 1 to {K_MAX} results.", k=k, k_max=K_MAX)
