@@ -39,20 +39,32 @@ def up(
 
 
 def demo(
-    data: Annotated[
-        Path | None, typer.Option(help="The platform's data directory. Default: a new one for this run.")
-    ] = None,
     dataset: Annotated[
+        str, typer.Option(help="movielens-1m, synthetic, or a directory of your own events (Parquet or CSV).")
+    ] = "movielens-1m",
+    data: Annotated[
         Path | None,
-        typer.Option(help="A directory of your own events (Parquet or CSV). Default: MovieLens-1M, fetched."),
+        typer.Option(help="The platform's data directory. Default: a new one, removed at the end."),
     ] = None,
     keep: Annotated[bool, typer.Option(help="Leave the platform running and print its URLs.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Registry and store; 0: any free port.")] = 8700,
-    json: Annotated[Path | None, typer.Option(help="Write the result here as JSON.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds for each expert.")] = 3,
-    quick: Annotated[bool, typer.Option(help="A small part of the data: minutes become seconds.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Registry and store; 0: any free port.")] = 0,
+    output: Annotated[Path, typer.Option(help="Where the result is written.")] = Path("bedplate-demo.json"),
+    seeds: Annotated[int, typer.Option(min=1, help="Experts trained per variant.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:
-    """Run the main job end to end on real data and print what the foundation is worth."""
-    from bedplate_services.demo.main import run
+    """Run the main job end to end and print what the foundation is worth on each surface.
 
-    run(data=data, dataset=dataset, keep=keep, port=port, json_path=json, seeds=seeds, quick=quick)
+    Example: bedplate demo --dataset synthetic
+    """
+    from rich.console import Console
+
+    from bedplate.errors import BedplateError
+    from bedplate_services.demo.main import Options, run
+
+    console = Console(stderr=True)
+    try:
+        run(Options(dataset, data, keep, port, output, seeds, json), console)
+    except BedplateError as error:
+        console.print(f"[bold red]{error.title}.[/]", highlight=False)
+        console.print(error.detail, style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error

@@ -23,7 +23,7 @@ class Impressions(Namespace[RunnerT]):
 
     @operation
     def seal(self) -> Steps[LogSealed]:
-        """Seal what was logged up to now, so that training sets made from here on see it. Administrators only.
+        """Seal what was logged up to now, so that training sets made from here on see it. For administrators.
 
         The platform does so by itself every second.
         """

@@ -30,13 +30,13 @@ class Cast:
     surfaces: dict[str, Client]
 
 
-def create_cast(platform: Client, url: str, surfaces: list[str]) -> Cast:
+def create_cast(platform: Client, surfaces: list[str]) -> Cast:
     """Create the foundation, one team per surface, and a token for each team."""
 
     def team_client(team: str, description: str) -> Client:
         platform.teams.create(team, description=description)
         issued = platform.tokens.issue(team, description="demo")
-        return Client(url=url, token=issued.secret)
+        return Client(url=platform.url, token=issued.secret)
 
     foundation = team_client(FOUNDATION_TEAM, "publishes the foundation model")
     foundation.foundations.create(FOUNDATION, team=FOUNDATION_TEAM, description="HSTU over all surfaces")

@@ -59,7 +59,8 @@ class World:
 
     def times(self) -> NDArray[np.int64]:
         """int64 [E]: event times, microseconds since the epoch."""
-        return self.events["event_time"].cast(pa.int64()).to_numpy()
+        times: NDArray[np.int64] = self.events["event_time"].cast(pa.int64()).to_numpy()
+        return times
 
     def cuts(self) -> Cuts:
         """The boundaries, at the shares above; events of one instant are never cut apart.
@@ -129,7 +130,7 @@ def _page_starts(codes: NDArray[np.int64], times: NDArray[np.int64]) -> list[int
 
 
 def waves(pages: list[Page], pages_at_once: int) -> Iterator[list[Page]]:
-    """Pages that may be asked for together: no user twice, so a page follows the outcomes of the one before."""
+    """Pages to be asked for together: no user twice, so a page follows the outcomes of the one before."""
     for first in range(0, len(pages), pages_at_once):
         seen: dict[str, int] = {}
         found: list[list[Page]] = []

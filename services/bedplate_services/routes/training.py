@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from bedplate.errors import NotFound
-from bedplate.wire.common import Page, WireModel
+from bedplate.wire.common import Page
 from bedplate.wire.store import TrainingSet, TrainingSetCreate, TrainingSetFile
 from bedplate_registry import surfaces
 from bedplate_services import arrow_streams
@@ -25,12 +25,6 @@ from bedplate_store import training_sets
 router = APIRouter(prefix="/v1", tags=["training"])
 TrainingSetId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 URL_SECONDS = 3600
-
-
-class LogSealed(WireModel):
-    """How many segments of the impression log were sealed now."""
-
-    segments: int
 
 
 @router.post(

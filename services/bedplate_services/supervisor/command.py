@@ -26,7 +26,7 @@ def run_platform(platform: Platform, *, as_json: bool) -> None:
     stop = StopSignals()
     try:
         _start(platform, console, stop)
-        _announce(platform, console, as_json)
+        announce(platform, console, as_json)
         while not stop.asked.wait(0.5):
             platform.wait(0)  # raises when a child gave up
     except Interrupted:
@@ -73,7 +73,8 @@ def _start(platform: Platform, console: Console, stop: StopSignals) -> None:
         stop.starting = False
 
 
-def _announce(platform: Platform, console: Console, as_json: bool) -> None:
+def announce(platform: Platform, console: Console, as_json: bool) -> None:
+    """Say where the platform answers and what to do next."""
     directory = platform.directory
     if as_json:
         document = {

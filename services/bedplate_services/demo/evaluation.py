@@ -1,0 +1,145 @@
+"""Training every variant of every surface's expert, and measuring it on the evaluation set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from bedplate import Client, TrainingSetData
+from bedplate.wire.registry import EvaluationCreate
+from bedplate.wire.serving import RankAnswer
+from bedplate.wire.store import TrainingSet, TrainingSetCreate
+from bedplate_modeling.expert import ExpertModel
+from bedplate_services.demo.experts import (
+    Features,
+    Score,
+    Variant,
+    publish_expert,
+    rows_for,
+    score,
+    train_variant,
+)
+from bedplate_services.demo.report import SurfaceResult
+
+HISTORY_LENGTH = 16
+
+
+@dataclass
+class SurfaceTeam:
+    """One surface's team at work.
+
+    Attributes:
+        models: variant key -> its models, one per seed.
+        serving: reference of the expert version that answers ``/rank``.
+    """
+
+    surface: str
+    client: Client
+    features: Features
+    versions: list[str]
+    dim: int
+    models: dict[str, list[ExpertModel]] = field(default_factory=dict)
+    serving: str = ""
+
+    def training_set(self, name: str, start: datetime, end: datetime) -> tuple[TrainingSet, TrainingSetData]:
+        """Have the impressions of a window joined, wait, and read them."""
+        created = self.client.training_sets.create(
+            TrainingSetCreate(
+                name=name,
+                surface=self.surface,
+                versions=self.versions,
+                window_start=start,
+                window_end=end,
+                history_length=HISTORY_LENGTH,
+            )
+        )
+        ready = self.client.training_sets.wait(created.id)
+        return ready, self.client.training_sets.read(ready.id)
+
+    def train(
+        self, data: TrainingSetData, variants: list[Variant], seeds: int, advance: Callable[[int], None]
+    ) -> None:
+        """Train ``seeds`` experts of each variant on the same rows."""
+        for variant in variants:
+            rows = rows_for(data, variant, self.features, self.client, self.surface)
+            config = variant.config(self.surface, self.dim)
+            self.models[variant.key] = []
+            for seed in range(seeds):
+                self.models[variant.key].append(train_variant(rows, config, seed))
+                advance(1)
+
+    def serve(self, variant: Variant, training_set: TrainingSet) -> None:
+        """Register the first seed's model of a variant and let it answer ``/rank``."""
+        name = f"{self.surface}-ranker"
+        self.client.experts.create(name, surface=self.surface, description="made by the demo")
+        version = publish_expert(
+            self.client, self.surface, self.models[variant.key][0], variant, training_set.id, {}
+        )
+        self.client.experts.serve(name, version.version, expected=None, reason="first expert")
+        self.serving = f"{name}@{version.version}"
+
+    def evaluate(
+        self,
+        data: TrainingSetData,
+        variants: list[Variant],
+        window: tuple[datetime, datetime],
+        task: str = "label",
+    ) -> SurfaceResult:
+        """Score the evaluation set by every model; the results are recorded in the registry too."""
+        label = data.rows["label"].to_numpy().astype(np.float32)
+        result = SurfaceResult(self.surface, len(label), float(label.mean()))
+        for variant in variants:
+            rows = rows_for(data, variant, self.features, self.client, self.surface)
+            if rows.user_found_N is not None and rows.item_found_N is not None:
+                result.vectors_found = float((rows.user_found_N & rows.item_found_N).mean())
+            result.scores[variant.key] = [
+                Score.of(label, score(model, rows)) for model in self.models[variant.key]
+            ]
+        for version in self.versions:
+            result.foundation[version] = Score.of(label, data.predictions(version))
+        self._record(result, window, task)
+        return result
+
+    def served_difference(
+        self, data: TrainingSetData, variant: Variant, ranked: Mapping[str, RankAnswer]
+    ) -> tuple[int, float]:
+        """How many answers of ``/rank`` the evaluation set holds, and their largest distance from off line.
+
+        The off-line scores come from the logged TAE, by the very model that was registered.
+        """
+        off_line = score(
+            self.models[variant.key][0], rows_for(data, variant, self.features, self.client, self.surface)
+        )
+        requests = data.requests["request_id"].to_pylist()
+        places = data.rows["request_index"].to_pylist()
+        positions = data.rows["position"].to_pylist()
+        answered, largest = set(), 0.0
+        for place, position, value in zip(places, positions, off_line.tolist(), strict=True):
+            answer = ranked.get(requests[place])
+            if answer is not None:
+                answered.add(place)
+                largest = max(largest, abs(answer.scores[position] - value))
+        return len(answered), largest
+
+    def _record(self, result: SurfaceResult, window: tuple[datetime, datetime], task: str) -> None:
+        def record(subject: str, score: Score, variant: str, seed: int | None) -> None:
+            self.client.evaluations.record(
+                EvaluationCreate(
+                    subject=subject,
+                    surface=self.surface,
+                    task=task,
+                    window_start=window[0],
+                    window_end=window[1],
+                    rows=result.rows,
+                    metrics={"ne": score.ne, "auc": score.auc},
+                    variant=variant,
+                    seed=seed,
+                )
+            )
+
+        for version, own in result.foundation.items():
+            record(version, own, "foundation", None)
+        record(self.serving, result.scores["e"][0], "e", 0)

@@ -1,0 +1,174 @@
+"""The main job, step by step, in the order in which it would happen."""
+
+from __future__ import annotations
+
+from bedplate import Client
+from bedplate.wire.registry import Version
+from bedplate_modeling.config import FoundationConfig
+from bedplate_modeling.foundation import FoundationModel
+from bedplate_modeling.runtime import FoundationRuntime, UserRequest
+from bedplate_services.demo import foundations, latency
+from bedplate_services.demo.evaluation import SurfaceTeam
+from bedplate_services.demo.experts import variants
+from bedplate_services.demo.progress import Steps
+from bedplate_services.demo.reading import AliasReader
+from bedplate_services.demo.replay import Replay
+from bedplate_services.demo.report import Result
+from bedplate_services.demo.stage import FOUNDATION, Cast, create_cast, send_events, send_items
+from bedplate_services.demo.worlds import World, from_microseconds
+
+FIRST, SECOND = f"{FOUNDATION}@1", f"{FOUNDATION}@2"
+PRODUCTION = f"{FOUNDATION}@production/item"
+RANK_EVERY = 100
+"""One request in so many of the evaluation asks for a ranking instead of the TAE alone."""
+READ_KEYS = 100
+ROUNDS_BEFORE_AND_AFTER = 50
+
+
+def configurations(world: World) -> tuple[FoundationConfig, FoundationConfig]:
+    """The foundation's two versions: one architecture; the first sees a shorter window."""
+    if len(world.events) > 200_000:
+        return FoundationConfig.small(), FoundationConfig.small()
+    small = FoundationConfig.small().with_changes(dim=32, max_history=64, epochs=8)
+    return small.with_changes(epochs=4), small
+
+
+class Loop:
+    """One run over one world. Every step talks to the platform through the SDK alone."""
+
+    def __init__(self, client: Client, world: World, seeds: int, steps: Steps) -> None:
+        self.client, self.world, self.seeds, self.steps = client, world, seeds, steps
+        self.cuts = world.cuts()
+        self.variants = variants(FIRST, SECOND)
+        self.result = Result(world.name, seeds, (FIRST, SECOND), {v.key: v.title for v in self.variants})
+        self.models: list[FoundationModel] = []
+
+    def run(self) -> Result:
+        """All of it."""
+        cast = self._stage()
+        for config, end in zip(
+            configurations(self.world), (self.cuts.short_end, self.cuts.foundation_end), strict=True
+        ):
+            self._publish_foundation(cast.foundation, config, end)
+        self._bare_forward(cast.foundation)
+        self._promote(cast.foundation)
+        teams = self._train_experts(cast)
+        self._evaluate(cast, teams)
+        self._measure_latency(cast.foundation)
+        self.result.seconds = self.steps.seconds
+        return self.result
+
+    def _stage(self) -> Cast:
+        cast = create_cast(self.client, self.world.surfaces)
+        with self.steps.step("1 catalogue through the REST API", len(self.world.items)) as advance:
+            send_items(self.client, self.world, advance)
+        rows = len(self.world.window(self.cuts.start, self.cuts.foundation_end))
+        with self.steps.step("1 events through the REST API", rows) as advance:
+            send_events(self.client, self.world, self.cuts.start, self.cuts.foundation_end, advance)
+        return cast
+
+    def _publish_foundation(self, client: Client, config: FoundationConfig, end: int) -> None:
+        number = len(self.models) + 1
+        data = foundations.read_data(client, self.cuts.start, end)
+        rows = len(data.events) * config.epochs
+        with self.steps.step(f"2 training {FOUNDATION}@{number}", rows) as advance:
+            model = foundations.train(data, config, seed=number, advance=advance)
+        self.models.append(model)
+        version = foundations.publish(
+            client,
+            model,
+            window=(self.cuts.start, end),
+            parent=number - 1 or None,
+            description=f"{config.variant} HSTU on the first {len(data.events):,} events",
+        )
+        self._embed(client, version)
+        if number == 1:
+            client.aliases.move(FOUNDATION, "production", 1, expected=None, reason="the first version")
+
+    def _embed(self, client: Client, version: Version) -> None:
+        as_of = from_microseconds(self.cuts.foundation_end)
+        for space in foundations.SPACES:
+            reference = f"{version.reference}/{space}"
+            with self.steps.step(f"3 embedding and indexing {reference}", 1) as advance:
+                done = foundations.embed(client, reference, as_of, advance)
+            self.result.index.append(done)
+            if space == "user":
+                self.result.embed_rows_per_second = done.rows / done.seconds
+
+    def _bare_forward(self, client: Client) -> None:
+        """The same users by the model alone, in this process, their histories read beforehand."""
+        runtime = FoundationRuntime(self.models[-1])
+        at_ms = -(-self.cuts.foundation_end // 1000)
+        events = foundations.read_data(client, self.cuts.start, self.cuts.foundation_end).events
+        requests = [
+            UserRequest(user, at_ms, events.history(user, at_ms, runtime.max_history))
+            for user in sorted(events.user.keys)
+        ]
+        with self.steps.step("3 the bare model on the same users", len(requests)):
+            self.result.forward_rows_per_second = latency.forward_rate(runtime, requests)
+
+    def _promote(self, client: Client) -> None:
+        """``production`` moves from 1 to 2 while a client keeps reading; 1 stays active as ``previous``."""
+        keys = list(self.world.items)[:READ_KEYS]
+        expected = {v: client.spaces.lookup(f"{v}/item", keys).vectors for v in (FIRST, SECOND)}
+        client.aliases.move(FOUNDATION, "previous", 1, expected=None, reason="kept for its experts")
+        with AliasReader(client, PRODUCTION, expected, keys) as reader:
+            reader.wait_for(FIRST, ROUNDS_BEFORE_AND_AFTER)
+            client.aliases.move(FOUNDATION, "production", 2, expected=1, reason="trained on more")
+            reader.wait_for(SECOND, ROUNDS_BEFORE_AND_AFTER)
+        self.result.alias_reads = dict(reader.answers)
+        self.result.alias_failures = reader.failures
+
+    def _train_experts(self, cast: Cast) -> list[SurfaceTeam]:
+        start, end = self.cuts.foundation_end, self.cuts.training_end
+        self._replay(cast, "train", start, end, rank_every=0)
+        features = {item.key: item.features for item in self.client.items.scan()}
+        dim = self.models[-1].config.dim
+        teams = []
+        total = len(self.world.surfaces) * len(self.variants) * self.seeds
+        with self.steps.step("5 training experts", total) as advance:
+            for surface, client in cast.surfaces.items():
+                team = SurfaceTeam(surface, client, features, [FIRST, SECOND], dim)
+                training_set, data = team.training_set(
+                    f"{surface}-train", from_microseconds(start), from_microseconds(end)
+                )
+                team.train(data, self.variants, self.seeds, advance)
+                team.serve(self.variants[-1], training_set)
+                teams.append(team)
+        return teams
+
+    def _evaluate(self, cast: Cast, teams: list[SurfaceTeam]) -> None:
+        start, end = self.cuts.training_end, self.cuts.end
+        replay = self._replay(cast, "eval", start, end, rank_every=RANK_EVERY)
+        window = (from_microseconds(start), from_microseconds(end))
+        with self.steps.step("6 evaluating on the last part", len(teams)) as advance:
+            for team in teams:
+                _, data = team.training_set(f"{team.surface}-eval", *window)
+                row = team.evaluate(data, self.variants, window)
+                if self.world.bayes_ne is not None:
+                    row.bayes_ne = self.world.bayes_ne[team.surface]
+                self.result.surfaces.append(row)
+                count, difference = team.served_difference(data, self.variants[-1], replay.ranked)
+                self.result.served_sample += count
+                self.result.served_difference = max(self.result.served_difference, difference)
+                advance(1)
+
+    def _replay(self, cast: Cast, prefix: str, start: int, end: int, *, rank_every: int) -> Replay:
+        replay = Replay(self.client, cast.surfaces, self.world, prefix)
+        title = f"4 replaying requests ({prefix})"
+        with self.steps.step(title, len(self.world.window(start, end))) as advance:
+            replay.run(start, end, advance, rank_every=rank_every)
+        self.client.impressions.seal()
+        seconds = self.steps.seconds[title]
+        self.result.replay[f"{prefix}: impressions, TAE of both versions"] = replay.impressions
+        self.result.replay[f"{prefix}: impressions a second, log, outcomes and events included"] = (
+            replay.impressions / seconds
+        )
+        return replay
+
+    def _measure_latency(self, client: Client) -> None:
+        keys = list(self.world.items)
+        self.result.latency = {
+            "lookup of 100 keys": latency.lookup(client, f"{SECOND}/item", keys),
+            "search, top 10": latency.search(client, f"{SECOND}/item", keys),
+        }

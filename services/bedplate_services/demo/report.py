@@ -1,0 +1,131 @@
+"""The demo's result: one document, written as JSON and printed as tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bedplate_modeling.metrics import transfer_ratio
+from bedplate_services.demo.experts import Score
+from bedplate_services.demo.foundations import Embedded
+from bedplate_services.demo.latency import Latency
+
+
+@dataclass
+class SurfaceResult:
+    """One row of the table: evaluation rows, their label rate, and every seed's scores of every variant."""
+
+    surface: str
+    rows: int
+    label_rate: float
+    scores: dict[str, list[Score]] = field(default_factory=dict)
+    foundation: dict[str, Score] = field(default_factory=dict)
+    vectors_found: float = 0.0
+    bayes_ne: float | None = None
+
+    def ne(self, variant: str) -> float:
+        return mean(score.ne for score in self.scores[variant])
+
+    def auc(self, variant: str) -> float:
+        return mean(score.auc for score in self.scores[variant])
+
+    def spread(self, variant: str) -> float:
+        """Standard deviation of the NE over the seeds; 0 for one seed."""
+        values = [score.ne for score in self.scores[variant]]
+        return stdev(values) if len(values) > 1 else 0.0
+
+    def transfer(self, first: str, second: str) -> float:
+        """TR of moving the expert from the first foundation version to the second."""
+        return transfer_ratio(
+            self.ne("d"), self.ne("e"), self.foundation[first].ne, self.foundation[second].ne
+        )
+
+
+@dataclass
+class Result:
+    """Everything the demo measured."""
+
+    world: str
+    seeds: int
+    versions: tuple[str, str]
+    variants: dict[str, str]
+    surfaces: list[SurfaceResult] = field(default_factory=list)
+    index: list[Embedded] = field(default_factory=list)
+    embed_rows_per_second: float = 0.0
+    forward_rows_per_second: float = 0.0
+    latency: dict[str, Latency] = field(default_factory=dict)
+    replay: dict[str, Any] = field(default_factory=dict)
+    alias_reads: dict[str, int] = field(default_factory=dict)
+    alias_failures: list[str] = field(default_factory=list)
+    served_sample: int = 0
+    served_difference: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        for row, surface in zip(document["surfaces"], self.surfaces, strict=True):
+            row["mean_ne"] = {key: surface.ne(key) for key in surface.scores}
+            row["ne_spread"] = {key: surface.spread(key) for key in surface.scores}
+            row["mean_auc"] = {key: surface.auc(key) for key in surface.scores}
+            row["transfer_ratio"] = surface.transfer(*self.versions)
+        return document
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def print(self, console: Console) -> None:
+        console.print(self.quality_table())
+        console.print(self.platform_table())
+
+    def quality_table(self) -> Table:
+        """NE (AUC) per surface and variant; lower NE is better, 1 is the base rate."""
+        table = Table(title=f"NE (AUC) on the last part of {self.world}, mean of {self.seeds} seeds")
+        table.add_column("surface")
+        table.add_column("rows", justify="right")
+        table.add_column("(a) base rate", justify="right")
+        for key, title in self.variants.items():
+            table.add_column(f"({key}) {title}", justify="right")
+        table.add_column("(e) against (b)", justify="right")
+        for version in self.versions:
+            table.add_column(f"{version} itself", justify="right")
+        table.add_column("TR", justify="right")
+        for row in self.surfaces:
+            cells = [f"{row.ne(key):.4f} ({row.auc(key):.3f})" for key in self.variants]
+            own = [f"{row.foundation[v].ne:.4f} ({row.foundation[v].auc:.3f})" for v in self.versions]
+            gain = f"{100 * (row.ne('e') / row.ne('b') - 1):+.2f} %"
+            ratio = f"{row.transfer(*self.versions):.2f}"
+            table.add_row(row.surface, f"{row.rows:,}", "1.0000 (0.500)", *cells, gain, *own, ratio)
+        return table
+
+    def platform_table(self) -> Table:
+        """Figures of the platform itself, measured in the same run."""
+        table = Table("what", "measured", title="The platform")
+        for entry in self.index:
+            table.add_row(
+                f"{entry.reference}: {entry.index_kind} over {entry.rows:,} vectors",
+                f"recall@10 {entry.recall_at_10:.4f}",
+            )
+        share = self.embed_rows_per_second / self.forward_rows_per_second
+        table.add_row(
+            "users embedded, indexed and published",
+            f"{self.embed_rows_per_second:,.0f}/s, {share:.2f} of the bare model "
+            f"({self.forward_rows_per_second:,.0f}/s)",
+        )
+        for what, latency in self.latency.items():
+            table.add_row(what, f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms")
+        for what, value in self.replay.items():
+            table.add_row(what, f"{value:,.0f}")
+        reads = ", ".join(f"{count:,} from {version}" for version, count in sorted(self.alias_reads.items()))
+        table.add_row("reads while the alias moved", f"{reads}; {len(self.alias_failures)} failed or mixed")
+        table.add_row(
+            f"served scores against off-line ({self.served_sample} answers)",
+            f"largest difference {self.served_difference:.1e}",
+        )
+        return table
