@@ -23,9 +23,13 @@ def test_a_read_session_sees_one_state(registry):
 
 
 def test_a_write_that_raises_leaves_nothing(registry):
-    with pytest.raises(AlreadyExists), registry.database.write() as session:
-        for name in ("half-team", "half-team"):
-            teams.create(session, TeamCreate(name=name), registry.now)
+    def create_twice():
+        with registry.database.write() as session:
+            teams.create(session, TeamCreate(name="half-team"), registry.now)
+            teams.create(session, TeamCreate(name="half-team"), registry.now)
+
+    with pytest.raises(AlreadyExists):
+        create_twice()
     with registry.database.read() as session:
         assert "half-team" not in [team.name for team in teams.list(session)]
 
