@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from celery import Celery
-from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from sqlalchemy import select
 
@@ -73,7 +72,7 @@ def celery_sender(broker_url: str) -> Callable[[str, list[Any], str], None]:
     app = Celery("bedplate", set_as_current=False)
     app.conf.update(
         broker_url=broker_url,
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in ("cpu", "gpu")],
+        # A queue Celery is not told of gets an exchange of its own name, as the workers have it.
         task_ignore_result=True,
         task_publish_retry=False,
     )

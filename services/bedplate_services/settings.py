@@ -19,6 +19,7 @@ class Settings(BaseSettings):
         inference_url: how clients reach the inference service; None: http://inference_host:inference_port.
         signing_key: signs URLs of local objects; None: one is made per process, and URLs die with it.
         token_cache_seconds: how long a revoked token may still work.
+        history_cache_mib: memory for the encoded histories of recent users.
         reader_refresh_seconds: how long a reader may serve a snapshot before looking for a newer one.
     """
 
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     token_cache_seconds: float = Field(default=2.0, ge=0)
     reader_refresh_seconds: float = Field(default=0.25, gt=0)
     model_poll_seconds: float = Field(default=1.0, gt=0)
-    history_cache_entries: int = Field(default=2000, ge=0, description="users' K/V caches kept, per version")
+    history_cache_mib: int = Field(default=512, ge=0)
 
     @property
     def api_base_url(self) -> str:

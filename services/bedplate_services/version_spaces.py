@@ -20,13 +20,13 @@ def ensure_spaces(house: Platform, version: Version) -> None:
     with house.registry.read() as session:
         team = foundations.owner(session, version.foundation)
     with house.store.write() as session:
-        for name, signature in sorted(version.signature.spaces.items()):
+        for name in sorted(version.signature.spaces):
             spaces.ensure_space(
                 session,
                 foundation=version.foundation,
                 version=version.version,
                 space=name,
-                signature=signature,
+                signature=signature_of(version, name),
                 team=team,
                 now=house.now(),
             )
@@ -63,7 +63,7 @@ def space_of(house: Platform, version: Version, space: str) -> Space:
 
 
 def signature_of(version: Version, space: str) -> SpaceSignature:
-    """What the version says of a space.
+    """What the version says of a space; spaces called "item" and "user" hold what they are called.
 
     Raises:
         NotFound: it has no such space; the detail lists those it has.
@@ -72,4 +72,7 @@ def signature_of(version: Version, space: str) -> SpaceSignature:
     if signature is None:
         known = ", ".join(sorted(version.signature.spaces)) or "none"
         raise NotFound(f"{version.reference} has no space {space!r}; it has: {known}.")
+    if signature.entity is None and space in ("item", "user"):
+        # A checkpoint's signature knows dimensions, not catalogues; see bedplate_modeling.checkpoints.
+        return SpaceSignature.model_validate({**signature.model_dump(), "entity": space})
     return signature

@@ -32,7 +32,8 @@ House = Annotated[Platform, Depends(_platform_dependency)]
 """Parameter of a route: databases, objects, clock."""
 
 PathName = Annotated[str, Path(pattern=NAME_PATTERN)]
-PathNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
+PathNumber = Annotated[int, Path(alias="version", ge=1, le=2**31 - 1)]
+"""A version's number."""
 
 
 def page(items: Sequence[ItemT], following: str | None = None) -> Page[ItemT]:

@@ -26,7 +26,7 @@ from bedplate_services.routes.common import House, PathName, PathNumber, page, s
 from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart
 
 router = APIRouter(prefix="/v1/experts", tags=["experts"])
-_VERSION = "/{expert}/versions/{number}"
+_VERSION = "/{expert}/versions/{version}"
 
 
 def _owned(house: House, caller: Caller, expert: PathName) -> Platform:

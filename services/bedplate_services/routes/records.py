@@ -20,9 +20,8 @@ from bedplate.codecs import (
     decode_table,
     items_to_table,
     negotiate,
-    outcomes_from_table,
 )
-from bedplate.errors import EmptyBatch, InvalidRequest
+from bedplate.errors import InvalidRequest
 from bedplate.references import NAME_PATTERN
 from bedplate.wire.common import Page, Time
 from bedplate.wire.store import (
@@ -31,7 +30,6 @@ from bedplate.wire.store import (
     Item,
     ItemBatch,
     ItemsAccepted,
-    Outcome,
     OutcomeBatch,
     OutcomesAccepted,
     Timeline,
@@ -43,6 +41,7 @@ from bedplate_services.ownership import require_contributor, require_surfaces
 from bedplate_services.routes.common import House
 from bedplate_store import events, items, outcomes, timelines
 from bedplate_store.event_columns import EventColumns
+from bedplate_store.outcomes import OutcomeColumns
 
 router = APIRouter(prefix="/v1")
 PathKey = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00]+$", examples=["1193"])]
@@ -196,14 +195,12 @@ async def record_outcomes(
     return await run_in_threadpool(record)
 
 
-def _outcomes_of(body: bodies.Body, surface: str | None) -> tuple[str, list[Outcome]]:
+def _outcomes_of(body: bodies.Body, surface: str | None) -> tuple[str, OutcomeColumns]:
     if body.media == ARROW:
         if surface is None:
             raise InvalidRequest("An Arrow body does not say which surface: add ?surface= to the URL.")
-        return surface, outcomes_from_table(decode_outcomes(body.data))
+        return surface, OutcomeColumns.from_arrow(decode_outcomes(body.data))
     document = bodies.parse(OutcomeBatch, body.data)
     if surface not in (None, document.surface):
         raise InvalidRequest(f"The URL says surface {surface!r} and the body {document.surface!r}.")
-    if not document.outcomes:
-        raise EmptyBatch("No outcomes were sent; send at least one.")
-    return document.surface, list(document.outcomes)
+    return document.surface, OutcomeColumns.from_wire(document.outcomes)

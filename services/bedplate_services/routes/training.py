@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from bedplate.errors import NotFound
-from bedplate.wire.common import Page
+from bedplate.wire.common import Page, WireModel
 from bedplate.wire.store import TrainingSet, TrainingSetCreate, TrainingSetFile
 from bedplate_registry import surfaces
 from bedplate_services import arrow_streams
@@ -21,10 +21,19 @@ from bedplate_services.routes.common import House, page, stream_object
 from bedplate_services.routes.uploads import BINARY_ANSWER
 from bedplate_services.version_spaces import resolve
 from bedplate_store import training_sets
+from bedplate_store.impressions import ImpressionLog
 
 router = APIRouter(prefix="/v1", tags=["training"])
 TrainingSetId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 URL_SECONDS = 3600
+
+
+class LogSealed(WireModel):
+    """What was sealed just now: ``segments`` with ``requests`` and their ``rows``."""
+
+    segments: int
+    requests: int
+    rows: int
 
 
 @router.post(
@@ -40,12 +49,23 @@ def create_training_set(house: House, caller: Caller, document: TrainingSetCreat
         require_surfaces(session, caller, [document.surface])
         team = surfaces.owner(session, document.surface)
     pinned = [resolve(house, reference).reference for reference in document.versions]
+    # What is not sealed is in no training set; what was answered before this request should be in this one.
+    ImpressionLog(house.settings.spool_dir, house.objects, house.store).seal(house.now())
     with house.store.write() as session:
         made = training_sets.create(
             session, document.model_copy(update={"versions": pinned}), team=team, now=house.now()
         )
     house.dispatcher.drain(house.now())
     return made
+
+
+@router.post("/impressions/seal", summary="Seal the impression log")
+def seal_log(house: House, caller: Caller) -> LogSealed:
+    """What this machine has served becomes immutable segments, at once instead of within seconds.
+    Needs an admin's token."""
+    caller.require_admin()
+    report = ImpressionLog(house.settings.spool_dir, house.objects, house.store).seal(house.now())
+    return LogSealed(segments=report.segments, requests=report.requests, rows=report.rows)
 
 
 @router.get("/training-sets", summary="List training sets")

@@ -19,7 +19,10 @@ from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody,
 from bedplate_services.version_spaces import ensure_spaces
 
 router = APIRouter(prefix="/v1/foundations/{foundation}/versions", tags=["versions"])
-Selector = Annotated[str, Path(pattern=r"^([0-9]{1,9}|[a-z][a-z0-9_-]{0,62})$", examples=["7", "production"])]
+Selector = Annotated[
+    str,
+    Path(alias="version", pattern=r"^([0-9]{1,9}|[a-z][a-z0-9_-]{0,62})$", examples=["7", "production"]),
+]
 
 
 def _owned(house: House, caller: Caller, foundation: PathName) -> Platform:
@@ -53,12 +56,12 @@ def list_versions(house: House, caller: Caller, foundation: PathName) -> Page[Ve
         return page(versions.list(session, foundation))
 
 
-@router.get("/{selector}", summary="Show a version by number or alias")
+@router.get("/{version}", summary="Show a version by number or alias")
 def get_version(version: Resolved) -> Version:
     return version
 
 
-@router.put("/{number}", summary="Amend a draft", responses=problem_responses(409))
+@router.put("/{version}", summary="Amend a draft", responses=problem_responses(409))
 def amend_version(
     house: OwnerHouse, foundation: PathName, number: PathNumber, document: VersionCreate
 ) -> Version:
@@ -68,7 +71,7 @@ def amend_version(
 
 
 @router.put(
-    "/{number}/files/{file}/parts/{part}",
+    "/{version}/files/{file}/parts/{part}",
     summary="Upload a part of a file",
     openapi_extra=PART_BODY,
     responses=problem_responses(409, 413),
@@ -85,13 +88,13 @@ def upload_part(
     return versions.receive_part(house.registry, house.objects, foundation, number, file, part, body)
 
 
-@router.get("/{selector}/upload", summary="Show which parts have arrived")
+@router.get("/{version}/upload", summary="Show which parts have arrived")
 def upload_status(house: House, version: Resolved) -> UploadStatus:
     with house.registry.read() as session:
         return versions.upload_status(session, version.foundation, version.version)
 
 
-@router.post("/{number}/finalise", summary="Verify the upload and make the version immutable")
+@router.post("/{version}/finalise", summary="Verify the upload and make the version immutable")
 def finalise_version(house: OwnerHouse, foundation: PathName, number: PathNumber) -> Version:
     """422 names the file whose digest or signature does not match; the draft stays and can be mended."""
     version = versions.finalise(
@@ -101,7 +104,7 @@ def finalise_version(house: OwnerHouse, foundation: PathName, number: PathNumber
     return version
 
 
-@router.post("/{selector}/retire", summary="Retire a version", responses=problem_responses(409))
+@router.post("/{version}/retire", summary="Retire a version", responses=problem_responses(409))
 def retire_version(house: OwnerHouse, version: Resolved) -> Version:
     """409 while an alias points at it or a serving expert is pinned to it."""
     with house.registry.write() as session:
@@ -111,7 +114,7 @@ def retire_version(house: OwnerHouse, version: Resolved) -> Version:
 
 
 @router.get(
-    "/{selector}/files/{file}",
+    "/{version}/files/{file}",
     summary="Download a file of a version",
     response_class=StreamingResponse,
     responses={**BINARY_ANSWER, **problem_responses(409)},

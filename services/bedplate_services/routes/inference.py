@@ -1,0 +1,224 @@
+"""Target-aware embeddings and ranking."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from bedplate.codecs import ARROW, JSON, TaeColumns, encode_tae_arrow, negotiate
+from bedplate.errors import InvalidRequest
+from bedplate.wire.serving import (
+    RankAnswer,
+    RankRequest,
+    TaeAnswer,
+    TaeBatch,
+    TaeBatchAnswer,
+    TaeRequest,
+)
+from bedplate_registry import surfaces
+from bedplate_registry.principals import Principal
+from bedplate_services.auth import Caller
+from bedplate_services.composition import Platform
+from bedplate_services.openapi import arrow_answer, problem_responses
+from bedplate_services.routes.common import House, PathName
+from bedplate_services.serving.batching import MicroBatcher
+from bedplate_services.serving.models import LoadedFoundation, ModelKeeper, ModelSet
+from bedplate_services.serving.passes import Asked, Served
+from bedplate_store.times import instant, microseconds
+
+router = APIRouter(prefix="/v1", tags=["inference"])
+_FUTURE_TOLERANCE = timedelta(seconds=60)
+_COLUMNS = "request_id, item, position, and tae:core@7, prediction:core@7 for each version"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the inference routes need beside the platform."""
+
+    keeper: ModelKeeper
+    batcher: MicroBatcher[Asked, Served]
+
+
+async def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving
+
+
+Models = Annotated[Serving, Depends(_serving)]
+
+
+@router.post(
+    "/tae",
+    summary="Compute the TAE of every candidate",
+    response_model=TaeAnswer,
+    responses={**arrow_answer(_COLUMNS), **problem_responses(404, 406, 409)},
+)
+async def compute_tae(
+    house: House, models: Models, caller: Caller, request: Request, document: TaeRequest
+) -> Response:
+    """For every active version, or the `versions` asked for; logged with the impression before the
+    answer leaves.
+    Logging is for the owner of the surface."""
+    media = negotiate(request.headers.get("accept"), (JSON, ARROW)).name
+    asked = await _asked(house, models.keeper.current, caller, document)
+    served = await models.batcher.submit(asked)
+    if media == ARROW:
+        return Response(encode_tae_arrow([_columns(served, document)]), media_type=ARROW)
+    return _json(_document(served, document))
+
+
+@router.post(
+    "/tae/batch",
+    summary="Compute the TAE of several requests",
+    response_model=TaeBatchAnswer,
+    responses={**arrow_answer(_COLUMNS), **problem_responses(404, 406, 409)},
+)
+async def compute_tae_batch(
+    house: House, models: Models, caller: Caller, request: Request, document: TaeBatch
+) -> Response:
+    """Each is answered and logged as if it had come alone; an error of one is the answer to all."""
+    media = negotiate(request.headers.get("accept"), (JSON, ARROW)).name
+    current = models.keeper.current
+    asked = [await _asked(house, current, caller, one) for one in document.requests]
+    served = await models.batcher.submit_all(asked)
+    pairs = list(zip(served, document.requests, strict=True))
+    if media == ARROW:
+        return Response(encode_tae_arrow([_columns(*pair) for pair in pairs]), media_type=ARROW)
+    return _json({"answers": [_document(*pair) for pair in pairs]})
+
+
+@router.post(
+    "/surfaces/{surface}/rank",
+    summary="Rank candidates with the surface's expert",
+    response_model=RankAnswer,
+    responses=problem_responses(409),
+)
+async def rank(
+    house: House, models: Models, caller: Caller, surface: PathName, document: RankRequest
+) -> Response:
+    """The serving version of the expert answers, on the one foundation version it is pinned to. With
+    `log` the TAE of all active versions are logged; logging is for the owner of the surface."""
+    current = models.keeper.current
+    await _check_surface(house, current, caller, surface, log=document.log)
+    expert = current.expert(surface, document.expert)
+    foundations = [current.foundation(expert.wanted.pinned)] if expert.wanted.pinned else []
+    if document.log and current.active:
+        foundations += [one for one in current.chosen(None) if one not in foundations]
+    asked = Asked(
+        request_id=document.request_id or uuid.uuid4().hex,
+        user=document.user,
+        surface=surface,
+        candidates=document.candidates,
+        served_at_us=_moment(house, document.at),
+        foundations=foundations,
+        expert=expert,
+        log=document.log,
+    )
+    served = await models.batcher.submit(_plain(asked))
+    assert served.scores is not None
+    answer = {
+        "request_id": asked.request_id,
+        "surface": surface,
+        "expert": expert.label,
+        "foundation_version": expert.wanted.pinned,
+        "served_at": instant(asked.served_at_us).isoformat(),
+        "scores": served.scores,
+        "order": np.argsort(-served.scores, kind="stable"),
+    }
+    return _json(answer)
+
+
+async def _asked(house: Platform, models: ModelSet, caller: Principal, document: TaeRequest) -> Asked:
+    await _check_surface(house, models, caller, document.surface, log=document.log)
+    foundations: Sequence[LoadedFoundation] = models.chosen(document.versions)
+    return _plain(
+        Asked(
+            request_id=document.request_id or uuid.uuid4().hex,
+            user=document.user,
+            surface=document.surface,
+            candidates=document.candidates,
+            served_at_us=_moment(house, document.at),
+            foundations=foundations,
+            expert=None,
+            log=document.log,
+        )
+    )
+
+
+def _plain(asked: Asked) -> Asked:
+    """The request, if its texts can be stored. Raises InvalidRequest for NUL, which PostgreSQL cannot
+    hold.
+    """
+    if any("\x00" in text for text in (asked.user, asked.request_id, *asked.candidates)):
+        raise InvalidRequest("A key or the request id holds a NUL character; leave it out.")
+    return asked
+
+
+async def _check_surface(
+    house: Platform, models: ModelSet, caller: Principal, surface: str, *, log: bool
+) -> None:
+    """The surface exists, and the caller may log impressions on it.
+
+    Raises:
+        NotFound, Forbidden.
+    """
+
+    def ask() -> str:
+        with house.registry.read() as session:
+            return surfaces.owner(session, surface)
+
+    owner = models.owners.get(surface)
+    if owner is None:
+        owner = await run_in_threadpool(ask)
+    if log:
+        caller.require_owner(owner)
+
+
+def _moment(house: Platform, at: datetime | None) -> int:
+    """Microseconds UTC. Raises InvalidRequest for a time to come: its history is not complete yet."""
+    now = house.now()
+    if at is None:
+        return microseconds(now)
+    if at > now + _FUTURE_TOLERANCE:
+        raise InvalidRequest(f"at is {at.isoformat()}, which is still to come; leave it out to mean now.")
+    return microseconds(at)
+
+
+def _columns(served: Served, document: TaeRequest) -> TaeColumns:
+    return TaeColumns(
+        request_id=served.asked.request_id,
+        served_at=instant(served.asked.served_at_us),
+        history_events=served.history_events,
+        items=list(served.asked.candidates),
+        vectors=served.tae if document.include_vectors else {},
+        predictions=served.predictions,
+    )
+
+
+def _document(served: Served, document: TaeRequest) -> dict[str, Any]:
+    return {
+        "request_id": served.asked.request_id,
+        "served_at": instant(served.asked.served_at_us).isoformat(),
+        "history_events": served.history_events,
+        "versions": [
+            {
+                "version": label,
+                "dim": vectors.shape[1],
+                "vectors": vectors.astype(np.float32) if document.include_vectors else None,
+                "predictions": served.predictions[label],
+            }
+            for label, vectors in served.tae.items()
+        ],
+    }
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)

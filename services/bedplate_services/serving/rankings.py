@@ -1,0 +1,149 @@
+# arrays carry shape suffixes: x_ND
+"""Scores of surfaces' experts, on the very TAE bytes that are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.codecs import Keys
+from bedplate.references import SpaceReference
+from bedplate_modeling.events import History
+from bedplate_modeling.expert_rows import ExpertRows
+from bedplate_services.serving.models import LoadedExpert
+from bedplate_store import timelines
+from bedplate_store.database import ReadSession
+from bedplate_store.readers import SpaceReader, SpaceReaders
+from bedplate_store.times import instant
+
+Features = Mapping[str, Mapping[str, Any]]
+
+
+class Ranking(Protocol):
+    """What is needed of a request to rank it."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def surface(self) -> str: ...
+    @property
+    def candidates(self) -> Sequence[str]: ...
+    @property
+    def served_at_us(self) -> int: ...
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def expert(self) -> LoadedExpert | None: ...
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A request and its TAE by version label, [M, D] in the dtype they are logged in."""
+
+    asked: Ranking
+    tae: Mapping[str, NDArray[Any]]
+
+
+class Ranker:
+    """Scores the requests of a batch, one expert pass for all requests of an expert."""
+
+    def __init__(self, readers: SpaceReaders) -> None:
+        self._readers = readers
+
+    def histories(self, session: ReadSession, batch: Sequence[Ranking]) -> list[History]:
+        """For each request with an expert, its latest events of the same surface; empty ones for the
+        others.
+        """
+        found = [History.empty() for _ in batch]
+        for expert, rows in _by_expert(batch):
+            limit, surface = expert.runtime.config.history_length, expert.wanted.surface
+            wanted = [(batch[row].user, instant(batch[row].served_at_us)) for row in rows]
+            read = timelines.read_many(session, wanted, limit=limit, surface=surface)
+            for row, columns in zip(rows, read, strict=True):
+                times = columns.event_time_us // 1000
+                found[row] = History(columns.item, columns.action, columns.surface, times)
+        return found
+
+    def rank(
+        self, batch: Sequence[Ranked], histories: Sequence[History], features: Features
+    ) -> list[NDArray[np.float32] | None]:
+        """float32 [M] for each request with an expert, None for the others.
+
+        Raises:
+            NotFound, SpaceNotReady: the expert reads vectors of a space that is not there.
+            ExpertRowsInvalid: the expert's checkpoint does not fit the version it is pinned to.
+        """
+        scores: list[NDArray[np.float32] | None] = [None] * len(batch)
+        for expert, rows in _by_expert([one.asked for one in batch]):
+            chosen = [batch[row] for row in rows]
+            sizes = [len(one.asked.candidates) for one in chosen]
+            inputs = self._rows(expert, chosen, sizes, [histories[row] for row in rows], features)
+            parts = np.split(expert.runtime.score(inputs), np.cumsum(sizes)[:-1])
+            for row, part in zip(rows, parts, strict=True):
+                scores[row] = part
+        return scores
+
+    def _rows(
+        self,
+        expert: LoadedExpert,
+        batch: Sequence[Ranked],
+        sizes: Sequence[int],
+        histories: Sequence[History],
+        features: Features,
+    ) -> ExpertRows:
+        return ExpertRows(
+            items=[item for one in batch for item in one.asked.candidates],
+            request_index_N=np.repeat(np.arange(len(batch), dtype=np.int64), sizes),
+            histories=histories,
+            request_at_ms_R=np.array([one.asked.at_ms for one in batch], np.int64),
+            item_features=features,
+            **self._foundation_inputs(expert, batch, sizes),
+        )
+
+    def _foundation_inputs(
+        self, expert: LoadedExpert, batch: Sequence[Ranked], sizes: Sequence[int]
+    ) -> dict[str, Any]:
+        config = expert.runtime.config
+        if config.foundation_inputs == "none":
+            return {}
+        if config.foundation_inputs == "tae":
+            label = expert.wanted.pinned or ""
+            return {"tae_ND": np.concatenate([one.tae[label] for one in batch]).astype(np.float32)}
+        user_space, item_space = config.spaces
+        users, users_found = self._vectors(user_space, [one.asked.user for one in batch])
+        items, items_found = self._vectors(
+            item_space, [item for one in batch for item in one.asked.candidates]
+        )
+        return {
+            "user_vectors_ND": np.repeat(users, sizes, axis=0),
+            "user_found_N": np.repeat(users_found, sizes),
+            "item_vectors_ND": items,
+            "item_found_N": items_found,
+        }
+
+    def _vectors(self, space: str, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """float32 [n, D] and the found mask [n]."""
+        reference = SpaceReference.parse(space)
+        version = reference.version
+        reader = self._readers.get(version.foundation, int(version.selector), reference.space)
+        result = reader.lookup(_typed(reader, keys))
+        return result.vectors.astype(np.float32), result.found
+
+
+def _typed(reader: SpaceReader, keys: Sequence[str]) -> Keys:
+    """Keys in the space's type; a text that is no integer cannot be found and becomes -1."""
+    if reader.key_type == "string":
+        return list(keys)
+    return np.array([int(key) if key.isascii() and key.isdigit() else -1 for key in keys], np.int64)
+
+
+def _by_expert(batch: Sequence[Ranking]) -> list[tuple[LoadedExpert, list[int]]]:
+    rows: dict[str, tuple[LoadedExpert, list[int]]] = {}
+    for row, asked in enumerate(batch):
+        if asked.expert is not None:
+            rows.setdefault(asked.expert.label, (asked.expert, []))[1].append(row)
+    return list(rows.values())
