@@ -6,6 +6,8 @@ On SQLite a write begins with ``BEGIN IMMEDIATE``: it waits for its turn instead
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from sqlalchemy.orm import Session
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0xBED0002
 _BUSY_SECONDS = 30
+_RETRY_SECONDS = 0.02
 
 
 class ReadSession(Session):
@@ -35,6 +38,12 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self.url = url
         self.engine = _engine(url, pool_size)
+        # On SQLite a transaction is a snapshot anyway, and BEGIN without IMMEDIATE takes no write lock.
+        self._read_options: dict[str, Any] = (
+            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            if self.engine.dialect.name == "postgresql"
+            else {}
+        )
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; safe when several processes start at once."""
@@ -48,9 +57,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
-        """A consistent view of the database; nothing is written."""
+        """A consistent view of the database: all its queries see one state; nothing is written."""
         with (
-            self.engine.connect() as connection,
+            self.engine.connect().execution_options(**self._read_options) as connection,
             ReadSession(bind=connection, expire_on_commit=False) as session,
         ):
             yield session
@@ -80,13 +89,28 @@ def _engine(url: str, pool_size: int) -> Engine:
 
 def _sqlite_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
+    _enter_wal(connection)
     for pragma in (
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={_BUSY_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _enter_wal(connection: Any) -> None:
+    """Switch the file to WAL. SQLite does not apply its busy timeout to this switch, so several processes
+    that open a new file at once would fail; they wait here instead.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 def _sqlite_begin(connection: Connection) -> None:
