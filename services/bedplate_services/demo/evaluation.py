@@ -33,7 +33,7 @@ class SurfaceTeam:
 
     Attributes:
         models: variant key -> its models, one per seed.
-        serving: reference of the expert version that answers ``/rank``.
+        published: variant key -> the expert version in the registry.
     """
 
     surface: str
@@ -42,7 +42,7 @@ class SurfaceTeam:
     versions: list[str]
     dim: int
     models: dict[str, list[ExpertModel]] = field(default_factory=dict)
-    serving: str = ""
+    published: dict[str, int] = field(default_factory=dict)
 
     def training_set(self, name: str, start: datetime, end: datetime) -> tuple[TrainingSet, TrainingSetData]:
         """Have the impressions of a window joined, wait, and read them."""
@@ -71,15 +71,18 @@ class SurfaceTeam:
                 self.models[variant.key].append(train_variant(rows, config, seed))
                 advance(1)
 
-    def serve(self, variant: Variant, training_set: TrainingSet) -> None:
-        """Register the first seed's model of a variant and let it answer ``/rank``."""
+    def publish(self, variants: list[Variant], training_set: TrainingSet) -> None:
+        """Register the first seed's model of each variant as the next version of the surface's one expert.
+
+        The last of them answers ``/rank``.
+        """
         name = f"{self.surface}-ranker"
         self.client.experts.create(name, surface=self.surface, description="made by the demo")
-        version = publish_expert(
-            self.client, self.surface, self.models[variant.key][0], variant, training_set.id, {}
-        )
-        self.client.experts.serve(name, version.version, expected=None, reason="first expert")
-        self.serving = f"{name}@{version.version}"
+        for variant in variants:
+            model = self.models[variant.key][0]
+            made = publish_expert(self.client, name, model, variant, training_set.id)
+            self.published[variant.key] = made.version
+        self.client.experts.serve(name, made.version, expected=None, reason="the first to serve")
 
     def evaluate(
         self,
@@ -142,4 +145,5 @@ class SurfaceTeam:
 
         for version, own in result.foundation.items():
             record(version, own, "foundation", None)
-        record(self.serving, result.scores["e"][0], "e", 0)
+        for key, number in self.published.items():
+            record(f"{self.surface}-ranker@{number}", result.scores[key][0], "tae", 0)

@@ -113,23 +113,17 @@ def _chunks(values: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
 
 
 def publish_expert(
-    client: Client,
-    surface: str,
-    model: ExpertModel,
-    variant: Variant,
-    training_set: str,
-    metrics: dict[str, float],
+    client: Client, name: str, model: ExpertModel, variant: Variant, training_set: str
 ) -> ExpertVersion:
-    """Register the model as the next version of ``<surface>-ranker``, pinned to its foundation version."""
+    """Register the model as the expert's next version, pinned to its foundation version."""
     with tempfile.TemporaryDirectory(prefix="bedplate-expert-") as folder:
         save_checkpoint(Path(folder), model)
         return client.experts.publish(
-            f"{surface}-ranker",
+            name,
             Path(folder),
             pinned_version=variant.version,
             pinned_space=None if variant.version is None else "tae",
             training_set=training_set,
-            metrics=metrics,
             description=variant.title,
         )
 

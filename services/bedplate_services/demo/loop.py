@@ -133,7 +133,7 @@ class Loop:
                     f"{surface}-train", from_microseconds(start), from_microseconds(end)
                 )
                 team.train(data, self.variants, self.seeds, advance)
-                team.serve(self.variants[-1], training_set)
+                team.publish([v for v in self.variants if v.inputs == "tae"], training_set)
                 teams.append(team)
         return teams
 
