@@ -45,7 +45,10 @@ class FakePlatform:
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer(request) if callable(answer) else answer
+        if callable(answer):
+            answer = answer(request)
+        # An answer can be given once: httpx binds it to its request.
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     def client(self, token: str | None = "secret") -> Client:
         return Client(
