@@ -1,0 +1,57 @@
+"""The main path as a user walks it: up, register, events, embed, snapshot, lookup, search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedplate import Client
+from bedplate_modeling.runtime import FoundationRuntime
+
+
+def test_embedded_items_are_what_the_model_gives_and_can_be_searched(
+    client: Client, world: Any, embed: Callable[..., str]
+) -> None:
+    job = client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=90)
+    assert {stage.stage: (stage.done, stage.total) for stage in job.progress} == {
+        "embed": (len(world.keys), len(world.keys)),
+        "index": (len(world.keys), len(world.keys)),
+        "publish": (len(world.keys), len(world.keys)),
+    }
+    expected = _vectors(world.checkpoints[0], world)
+    found = client.spaces.lookup("core@1/item", [*world.keys, "no-such-item"])
+    assert found.version == "core@1"
+    assert found.found.tolist() == [True] * len(world.keys) + [False]
+    np.testing.assert_allclose(found.vectors[:-1], expected, atol=1e-5)
+
+    answer = client.spaces.search("core@1/item", expected[:20], k=10)
+    exact = np.argsort(-(expected[:20] @ expected.T), axis=1)[:, :10]
+    wanted = [{world.keys[row] for row in rows} for rows in exact]
+    assert (
+        np.mean([len(set(hits) & want) / 10 for hits, want in zip(answer.keys, wanted, strict=True)]) > 0.95
+    )
+
+
+def test_the_snapshot_tells_how_it_was_made(client: Client, world: Any, embed: Callable[..., str]) -> None:
+    job = embed(client, "core@2/item", partitions=3)
+    client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=90)
+    snapshot = client.spaces.snapshots("core@2/item")[-1]
+    assert (snapshot.job, snapshot.rows) == (job, len(world.keys))
+    assert snapshot.recall_at_10 is not None
+    assert snapshot.recall_at_10 >= 0.95
+
+
+def test_users_are_embedded_from_their_timelines(
+    client: Client, world: Any, embed: Callable[..., str]
+) -> None:
+    client.jobs.watch(embed(client, "core@1/user", partitions=4), poll_seconds=0.05, timeout_seconds=90)
+    found = client.spaces.lookup("core@1/user", ["user-0", "user-149", "user-150"])
+    assert found.found.tolist() == [True, True, False]
+    np.testing.assert_allclose(np.linalg.norm(found.vectors[:2].astype(np.float64), axis=1), 1.0, atol=1e-3)
+
+
+def _vectors(checkpoint: Path, world: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return FoundationRuntime.load(checkpoint).embed_items(world.keys)

@@ -1,0 +1,63 @@
+"""Upserts and deletes: visible to every reader within two seconds, and never lost once acknowledged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bedplate_store.readers import SpaceReaders
+
+from bedplate import Client
+from bedplate.errors import NotFound, SpaceNotReady
+from bedplate_services.supervisor.platform import Platform
+from bedplate_store.database import Database
+from bedplate_store.objects import open_object_store
+
+VISIBLE_SECONDS = 2.0
+
+
+def test_writes_are_visible_to_a_reader_in_another_process_within_two_seconds(
+    platform: Platform, client: Client, world: Any, embed: Callable[..., str], tmp_path: Path
+) -> None:
+    client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=90)
+    database = Database(platform.directory.store_database_url)
+    readers = SpaceReaders(database, open_object_store(platform.directory.objects_url), tmp_path)
+    changed, deleted = world.keys[0], world.keys[1]
+    assert readers.get("core", 1, "item").lookup([changed, deleted]).found.all()
+
+    vector = np.full((1, 16), 0.25, np.float32)
+    client.spaces.upsert("core@1/item", [changed], vector)
+    client.spaces.delete("core@1/item", [deleted])
+    acknowledged = time.monotonic()
+    seen = client.spaces.lookup("core@1/item", [changed, deleted])
+    assert seen.found.tolist() == [True, False], "the process that wrote them shows them at once"
+    while True:
+        found = readers.get("core", 1, "item").lookup([changed, deleted])
+        if found.found.tolist() == [True, False] and np.array_equal(found.vectors[:1], vector):
+            break
+        assert time.monotonic() - acknowledged < VISIBLE_SECONDS
+        time.sleep(0.02)
+    hits = client.spaces.search("core@1/item", vector, k=600)
+    assert changed in hits.keys[0]
+    assert deleted not in hits.keys[0]
+    database.close()
+
+
+def test_acknowledged_writes_survive_kill_9(tmp_path: Path, world: Any, up: Callable[..., Any]) -> None:
+    first = up(tmp_path)
+    vectors = np.arange(48, dtype=np.float32).reshape(3, 16)
+    with first.client() as client:
+        world.populate(client)
+        with pytest.raises((SpaceNotReady, NotFound)):
+            client.spaces.lookup("core@1/item", ["item-0000"])
+        client.spaces.upsert("core@1/item", ["a", "b", "c"], vectors)
+        client.spaces.delete("core@1/item", ["b"])
+        first.kill_all()
+    with up(tmp_path).client() as client:
+        found = client.spaces.lookup("core@1/item", ["a", "b", "c"])
+        assert found.found.tolist() == [True, False, True]
+        np.testing.assert_array_equal(found.vectors[[0, 2]], vectors[[0, 2]])
