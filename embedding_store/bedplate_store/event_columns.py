@@ -184,22 +184,32 @@ def features_column(table: pa.Table) -> list[str | None] | None:
 
 
 def canonical_features(features: dict[str, Any]) -> str:
-    """The one text a features document is stored as."""
-    return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """The one text a features document is stored as.
+
+    Raises:
+        InvalidRequest: it holds NaN or infinity, which JSON does not know.
+    """
+    try:
+        return json.dumps(
+            features, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except ValueError as error:
+        raise InvalidRequest("Features may hold no NaN and no infinity; leave such a member out.") from error
 
 
 def _canonical_object(text: object, row: int) -> str:
     try:
         document = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or "\\u0000" in str(text):
-        raise InvalidRequest(
-            f"Column 'features', row {row}: write a JSON object such as {{\"year\": 1995}}, or null.",
-            column="features",
-            row=row,
-        )
-    return canonical_features(document)
+        if isinstance(document, dict):
+            return canonical_features(document)
+        reason = "it is no object"
+    except (ValueError, InvalidRequest) as error:
+        reason = str(error)
+    raise InvalidRequest(
+        f"Column 'features', row {row}: write a JSON object such as {{\"year\": 1995}}, or null ({reason}).",
+        column="features",
+        row=row,
+    )
 
 
 def _labels(table: pa.Table) -> NDArray[np.float64]:

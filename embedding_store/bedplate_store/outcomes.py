@@ -125,10 +125,10 @@ def labels(
     task: str,
     request_ids: Sequence[str],
     *,
-    up_to: datetime,
+    up_to: datetime | None,
     up_to_sequence: int,
 ) -> pa.Table:
-    """The outcomes of ``task`` of these requests that happened no later than ``up_to``.
+    """The outcomes of ``task`` of these requests that happened no later than ``up_to`` (None: ever).
 
     Returns:
         columns request_id, item (string) and label (float32); one row for each (request_id, item). Outcomes
@@ -136,16 +136,15 @@ def labels(
     """
     found: list[tuple[str, str, float]] = []
     for start in range(0, len(request_ids), _REQUESTS_PER_QUERY):
-        rows = session.execute(
-            select(OutcomeRow.request_id, OutcomeRow.item, OutcomeRow.label).where(
-                OutcomeRow.request_id.in_(request_ids[start : start + _REQUESTS_PER_QUERY]),
-                OutcomeRow.task == task,
-                OutcomeRow.surface == surface,
-                OutcomeRow.outcome_time <= microseconds(up_to),
-                OutcomeRow.sequence <= up_to_sequence,
-            )
+        query = select(OutcomeRow.request_id, OutcomeRow.item, OutcomeRow.label).where(
+            OutcomeRow.request_id.in_(request_ids[start : start + _REQUESTS_PER_QUERY]),
+            OutcomeRow.task == task,
+            OutcomeRow.surface == surface,
+            OutcomeRow.sequence <= up_to_sequence,
         )
-        found.extend((request_id, item, label) for request_id, item, label in rows)
+        if up_to is not None:
+            query = query.where(OutcomeRow.outcome_time <= microseconds(up_to))
+        found.extend((request_id, item, label) for request_id, item, label in session.execute(query))
     columns = zip(*found, strict=True) if found else ((), (), ())
     kinds = (pa.string(), pa.string(), pa.float32())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]

@@ -130,7 +130,7 @@ def _labelled(
             definition.surface,
             definition.task,
             pc.unique(keys["request_id"]).to_pylist(),
-            up_to=definition.attribution_end or instant(2**62),
+            up_to=definition.attribution_end,
             up_to_sequence=pins.outcome,
         )
     # NUL occurs in neither part, so the joined key is as unique as the pair.
