@@ -233,7 +233,7 @@ def _epoch_times(values: pa.ChunkedArray, per_unit: int) -> pa.ChunkedArray:
     finite = pc.fill_null(pc.is_finite(microseconds), False)
     row = pc.index(pc.and_(finite, pc.less(pc.abs(microseconds), 2.0**62)), False).as_py()
     if row >= 0:
-        raise bad_value("event_time", row, f"{values[row].as_py()!r} is no epoch time.")
+        raise bad_value("event_time", row, f"{values[row].as_py()!r} is no epoch time; check the unit.")
     return microseconds.cast(pa.int64())
 
 
