@@ -284,7 +284,8 @@ def _skeleton(config: Any, header: Mapping[str, TensorSpec]) -> Model:
 def _load(directory: str | Path) -> Model:
     path = Path(directory)
     _, model = _verified(path)
-    tensors = load_file(path / WEIGHTS)
+    # Copies, because tensors in the mapped file are not aligned, which changes the last bit of some products.
+    tensors = {name: tensor.clone() for name, tensor in load_file(path / WEIGHTS).items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointInvalid(f"tensor {name} holds NaN or infinite values")

@@ -27,6 +27,10 @@ from bedplate_modeling.config import FoundationConfig
 from bedplate_modeling.hstu import HistoryKeys, Hstu, time_bucket
 from bedplate_modeling.vocabulary import Vocabulary
 
+EMBEDDING_STD = 0.005
+"""Embeddings start near zero and grow where the data ask for it. Measured on MovieLens-1M, one epoch over
+the first 35 % (NE on the last 15 %): 0.8112 with 0.005, 0.8141 with 0.02, 0.8601 with 0.1."""
+
 
 @dataclass(frozen=True)
 class ItemTokens:
@@ -104,8 +108,9 @@ class FoundationModel(nn.Module):
         self.main_head = nn.Linear(dim, 1)
         self.action_head = nn.Linear(dim, 1 + len(vocabulary.actions))
         self.surface_head = nn.Linear(dim, 1 + len(vocabulary.surfaces))
-        self.item_tower = nn.Linear(dim, dim)
-        self.user_tower = nn.Linear(dim, dim)
+        self.retrieved_item = _embedding(len(vocabulary.items), dim)
+        self.item_tower = nn.Linear(dim, dim, bias=False)
+        self.user_tower = nn.Linear(dim, dim, bias=False)
 
     def item_tokens(self, items_BT: Tensor) -> ItemTokens:
         """Known items with their features from the table."""
@@ -176,8 +181,13 @@ class FoundationModel(nn.Module):
         return F.normalize(self.user_tower(out_BMD), dim=-1)
 
     def item_vectors(self, tokens: ItemTokens) -> Tensor:
-        """float32 [B, T, D], unit length: the item tower."""
-        return F.normalize(self.item_tower(self.content(tokens)), dim=-1)
+        """float32 [B, T, D], unit length: the item tower.
+
+        It has an embedding table of its own and no gradient into the shared one: sharing cost the main task
+        0.01 NE on MovieLens-1M.
+        """
+        content_BTD = self.content(tokens).detach()
+        return F.normalize(self.retrieved_item(tokens.items_BT) + self.item_tower(content_BTD), dim=-1)
 
     def logits(self, tae_BMD: Tensor) -> TaskLogits:
         """The tasks' logits at candidates; the prediction is sigmoid(main)."""
@@ -192,5 +202,5 @@ class FoundationModel(nn.Module):
 def _embedding(keys: int, dim: int) -> nn.Embedding:
     """Rows 0..keys, row 0 for the unknown."""
     table = nn.Embedding(keys + 1, dim)
-    nn.init.normal_(table.weight, std=0.02)
+    nn.init.normal_(table.weight, std=EMBEDDING_STD)
     return table

@@ -1,6 +1,6 @@
 """Losses of the foundation model.
 
-Legend: B windows, M candidates, Q queries, D width, C compared items.
+Legend: B windows, M candidates, Q queries, R targets of a query, D width, C compared items.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def foundation_loss(model: FoundationModel, batch: TrainingBatch) -> tuple[Tenso
         total = total + config.surface_weight * F.binary_cross_entropy_with_logits(own, labels)
     if config.retrieval_weight > 0:
         users_BQD = model.users(batch.query_times_BQ, batch.query_visible_BQ, history)
-        total = total + config.retrieval_weight * retrieval_loss(model, users_BQD, batch.query_items_BQ)
+        total = total + config.retrieval_weight * retrieval_loss(model, users_BQD, batch.query_items_BQR)
     return total, main.detach()
 
 
@@ -47,14 +47,14 @@ def _action_loss(logits_BMA: Tensor, batch: TrainingBatch) -> Tensor:
     return F.cross_entropy(logits_BMA[known], batch.actions_BM[known])
 
 
-def retrieval_loss(model: FoundationModel, users_BQD: Tensor, items_BQ: Tensor) -> Tensor:
+def retrieval_loss(model: FoundationModel, users_BQD: Tensor, items_BQR: Tensor) -> Tensor:
     """Scalar: softmax of user . item / temperature over the batch's targets and uniformly sampled items.
 
-    ``items_BQ`` (int64) is the next positive item, 0 where there is none. With a catalogue of at most
-    SAMPLED_ITEMS all items are compared.
+    ``items_BQR`` (int64) holds each user's next R positive items, 0 where there are fewer; each is a target
+    of its own. With a catalogue of at most SAMPLED_ITEMS all items are compared.
     """
-    wanted = items_BQ > 0
-    targets = items_BQ[wanted]
+    wanted_BQR = items_BQR > 0
+    targets = items_BQR[wanted_BQR]
     if len(targets) == 0:
         return users_BQD.sum() * 0.0
     known = len(model.vocabulary.items)
@@ -64,5 +64,6 @@ def retrieval_loss(model: FoundationModel, users_BQD: Tensor, items_BQ: Tensor) 
         sampled = torch.randint(1, known + 1, (SAMPLED_ITEMS,))
     items_C, place = torch.unique(torch.cat((targets, sampled)), return_inverse=True)
     vectors_CD = model.item_vectors(model.item_tokens(items_C[None]))[0]
-    scores = users_BQD[wanted] @ vectors_CD.T / model.config.temperature
-    return F.cross_entropy(scores, place[: len(targets)])
+    logs_BQC = F.log_softmax(users_BQD @ vectors_CD.T / model.config.temperature, dim=-1)
+    batch, query, _ = torch.nonzero(wanted_BQR, as_tuple=True)
+    return -logs_BQC[batch, query, place[: len(targets)]].mean()

@@ -6,7 +6,8 @@ for 2n tokens. Candidates are grouped into random pages of consecutive events, a
 candidates of a page see the history strictly before the page's first event, events of the same instant
 excluded.
 
-Legend: E events, W windows, B windows of a batch, N history tokens, M candidates.
+Legend: E events, W windows, B windows of a batch, N history tokens, M candidates, Q queries,
+R targets of a query.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class EncodedEvents:
-    """Events as indices of a vocabulary (int64 [E]) with times in seconds, labels and, per event, the row of
-    the first event of the same user and instant, and of the user's next event with label 1 (E if there is
-    none)."""
+    """Events as indices of a vocabulary (int64 [E]) with times in seconds and labels.
+
+    ``instant_starts``: int64 [E], the row of the first event of the same user and instant.
+    ``positive_rows``: the rows with label 1; ``positives_before``: int64 [E + 1], how many of them precede
+    each row.
+    """
 
     items: Ints
     actions: Ints
@@ -39,7 +43,8 @@ class EncodedEvents:
     labels: NDArray[np.float32]
     user_starts: Ints
     instant_starts: Ints
-    next_positive: Ints
+    positive_rows: Ints
+    positives_before: Ints
 
     @classmethod
     def encode(cls, events: Events, vocabulary: Vocabulary) -> EncodedEvents:
@@ -52,7 +57,8 @@ class EncodedEvents:
             labels=events.label,
             user_starts=starts,
             instant_starts=_instant_starts(events),
-            next_positive=_next_positive(events),
+            positive_rows=np.flatnonzero(events.label == 1),
+            positives_before=np.concatenate([[0], np.cumsum(events.label == 1)]).astype(np.int64),
         )
 
 
@@ -62,14 +68,6 @@ def _instant_starts(events: Events) -> Ints:
     fresh[1:] = np.diff(events.event_time_ms) != 0
     fresh[events.user_starts[:-1]] = True
     return np.maximum.accumulate(np.where(fresh, np.arange(size), 0))
-
-
-def _next_positive(events: Events) -> Ints:
-    size = len(events)
-    rows = np.where(events.label == 1, np.arange(size), size)
-    following = np.minimum.accumulate(rows[::-1])[::-1] if size else rows
-    user_stops = np.repeat(events.user_starts[1:], np.diff(events.user_starts))
-    return np.where(following < user_stops, following, size).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def random_page_starts(shape: tuple[int, int], page_size: int, generator: np.ran
 @dataclass(frozen=True)
 class TrainingBatch:
     """One step's input: B windows; ``labels_BM`` is NaN where there is no label or only padding. A few pages
-    per window also carry a query: the item of the user's next positive event (0 if there is none in the
+    per window also carry a query: the items of the user's next positive events (0 if there is none in the
     data)."""
 
     history: HistoryBatch
@@ -140,11 +138,12 @@ class TrainingBatch:
     actions_BM: Tensor
     query_times_BQ: Tensor
     query_visible_BQ: Tensor
-    query_items_BQ: Tensor
+    query_items_BQR: Tensor
     rows: int
 
 
-QUERIES_PER_WINDOW = 6
+QUERIES_PER_WINDOW = 12
+TARGETS_PER_QUERY = 8
 
 
 class BatchMaker:
@@ -173,8 +172,9 @@ class BatchMaker:
             times_BM=torch.from_numpy(times_BM),
             visible_BM=torch.from_numpy(visible_BM),
         )
-        query_items_BM = self._next_items(page_rows_BM, real_BM)
-        chosen_BQ = self.generator.integers(0, rows_BM.shape[1], (len(windows), QUERIES_PER_WINDOW))
+        widths_B1 = (windows.stops - windows.label_starts)[:, None]
+        chosen_BQ = self.generator.integers(0, widths_B1, (len(windows), QUERIES_PER_WINDOW))
+        query_rows_BQ = self.events.instant_starts[np.take_along_axis(page_rows_BM, chosen_BQ, 1)]
         return TrainingBatch(
             history=history,
             candidates=candidates,
@@ -182,7 +182,7 @@ class BatchMaker:
             actions_BM=torch.from_numpy(np.where(real_BM, self.events.actions[rows_BM], 0)),
             query_times_BQ=torch.from_numpy(np.take_along_axis(times_BM, chosen_BQ, 1)),
             query_visible_BQ=torch.from_numpy(np.take_along_axis(visible_BM, chosen_BQ, 1)),
-            query_items_BQ=torch.from_numpy(np.take_along_axis(query_items_BM, chosen_BQ, 1)),
+            query_items_BQR=torch.from_numpy(self._liked_next(query_rows_BQ, windows.stops)),
             rows=int(real_BM.sum()),
         )
 
@@ -192,11 +192,16 @@ class BatchMaker:
         hidden = self.generator.random(rows_BT.shape) < self.model.config.item_dropout
         return ItemTokens(items_BT.masked_fill(torch.from_numpy(hidden), 0), features)
 
-    def _next_items(self, page_rows_BM: Ints, real_BM: NDArray[np.bool_]) -> Ints:
-        """The item of the first positive event from the page's first instant on; 0 where there is none."""
+    def _liked_next(self, rows_BQ: Ints, stops_B: Ints) -> Ints:
+        """int64 [B, Q, R]: items of the window's first R positive events from each row on, 0 where it has
+        fewer."""
         events = self.events
-        following = np.append(events.next_positive, len(events.items))[events.instant_starts[page_rows_BM]]
-        return np.where(real_BM, np.append(events.items, 0)[following], 0)
+        order_BQR = events.positives_before[rows_BQ][..., None] + np.arange(TARGETS_PER_QUERY)
+        exists = order_BQR < events.positives_before[stops_B][:, None, None]
+        if len(events.positive_rows) == 0:
+            return np.zeros(order_BQR.shape, np.int64)
+        found = events.positive_rows[np.minimum(order_BQR, len(events.positive_rows) - 1)]
+        return np.where(exists, events.items[found], 0)
 
 
 def _rows(starts: Ints, stops: Ints) -> tuple[Ints, NDArray[np.bool_]]:
