@@ -11,12 +11,19 @@ from bedplate_store.objects import ObjectStore
 
 
 def arrow_bytes(table: pa.Table) -> pa.Buffer:
-    """``table`` as an IPC file of one uncompressed record batch, whatever chunks it came in."""
+    """``table`` as an IPC file of one uncompressed record batch, whatever slices and chunks it came in."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
-        for batch in table.combine_chunks().to_batches():
-            writer.write_batch(batch)
+        if table.num_rows:
+            columns = [_own_buffers(column) for column in table.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
     return sink.getvalue()
+
+
+def _own_buffers(column: pa.ChunkedArray) -> pa.Array:
+    # A slice would be written with up to 63 bytes of what lies behind it. Concatenating two arrays always
+    # copies into buffers of the right size, so an empty one is added.
+    return pa.concat_arrays([*column.chunks, column.chunk(0)[:0]])
 
 
 def read_arrow(objects: ObjectStore, key: str, digest: str) -> pa.Table:
