@@ -17,6 +17,7 @@ from kombu.transport import filesystem
 from kombu.utils.json import dumps
 
 _POLLING_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 0.2
 
 
 class Channel(filesystem.Channel):
@@ -41,6 +42,11 @@ class Channel(filesystem.Channel):
 
 class Transport(filesystem.Transport):
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        # Celery waits two seconds for a message before it looks whether it has been told to stop.
+        wait_seconds = min(timeout or _LONGEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+        return super().drain_events(connection, timeout=wait_seconds, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def broker_configuration(url: str) -> dict[str, Any]:

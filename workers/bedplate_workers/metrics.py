@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -37,10 +38,9 @@ class LedgerCollector(Collector):
         yield from (due, age, leased)
 
 
-def serve_metrics(database: Database, now: Clock, *, host: str, port: int) -> int:
-    """Serve ``/metrics`` from a thread; the port, a free one where ``port`` is 0."""
+def serve_metrics(database: Database, now: Clock, *, host: str, port: int) -> WSGIServer:
+    """Serve ``/metrics`` from a thread, on a free port where ``port`` is 0; ``server_port`` tells which."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(database, now))
     server, _thread = start_http_server(port, addr=host, registry=registry)
-    number: int = server.server_port
-    return number
+    return server

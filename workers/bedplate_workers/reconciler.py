@@ -1,7 +1,7 @@
 """``python -m bedplate_workers.reconciler``: the loop that makes the ledger's word happen.
 
-It sends what the outbox holds, ends the leases of dead workers, sends lost messages again and seals the
-impression log. docs/adr/0009 says why this is a loop and not celery beat.
+It sends what the outbox holds, ends the leases of dead workers, sends lost messages again, seals the
+impression log and plans compactions and collections. docs/adr/0009 says why this is a loop and not celery beat.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bedplate_workers.composition import open_objects, system_clock
 from bedplate_workers.handlers import Clock
 from bedplate_workers.log_sealing import LogSealer
 from bedplate_workers.logging import configure, get_logger
+from bedplate_workers.maintenance import plan_maintenance
 from bedplate_workers.metrics import serve_metrics
 from bedplate_workers.queues import queue_of_partition
 from bedplate_workers.settings import WorkerSettings
@@ -33,6 +34,7 @@ from bedplate_workers.settings import WorkerSettings
 DRAIN_SECONDS = 0.2
 RECONCILE_SECONDS = 2.0
 SEAL_SECONDS = 1.0
+MAINTAIN_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
 _MESSAGES_PER_DRAIN = 100
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -46,11 +48,14 @@ class Chore:
     name: str
     every_seconds: float
     do: Callable[[], object]
-    _due: float = field(default=0.0, init=False)
+    first_after_seconds: float = 0.0
+    _due: float | None = field(default=None, init=False)
     _errors: int = field(default=0, init=False)
 
     def run_if_due(self, at: float) -> None:
         """``at`` is a monotonic time in seconds."""
+        if self._due is None:
+            self._due = at + self.first_after_seconds
         if at < self._due:
             return
         try:
@@ -93,7 +98,7 @@ def reconcile(database: Database, now: Clock, resend_seconds: float) -> None:
 
 
 def create_chores(settings: WorkerSettings, database: Database, now: Clock) -> list[Chore]:
-    """The four chores of this process."""
+    """The chores of this process."""
     app = create_app(settings.broker_url)
     sealer = LogSealer(settings.spool_dir, open_objects(settings), database)
 
@@ -108,6 +113,12 @@ def create_chores(settings: WorkerSettings, database: Database, now: Clock) -> l
             lambda: reconcile(database, now, settings.resend_seconds),
         ),
         Chore("seal the impression log", SEAL_SECONDS, lambda: sealer.seal(now())),
+        Chore(
+            "plan maintenance",
+            MAINTAIN_SECONDS,
+            lambda: plan_maintenance(database, now()),
+            first_after_seconds=MAINTAIN_SECONDS,
+        ),
         Chore(
             "sweep the broker's folder",
             SWEEP_SECONDS,
@@ -133,8 +144,8 @@ def main(arguments: Sequence[str]) -> int:
     database = Database(settings.store_database_url)
     chores = create_chores(settings, database, system_clock)
     if settings.metrics_port is not None:
-        port = serve_metrics(database, system_clock, host=settings.metrics_host, port=settings.metrics_port)
-        _log.info("serving metrics", host=settings.metrics_host, port=port)
+        server = serve_metrics(database, system_clock, host=settings.metrics_host, port=settings.metrics_port)
+        _log.info("serving metrics", host=settings.metrics_host, port=server.server_port)
     if options.ready_file is not None:
         options.ready_file.touch()
     run(chores, stop)

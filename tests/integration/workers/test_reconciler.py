@@ -1,0 +1,118 @@
+"""What the reconciler's chores do to the ledger, and what the metrics say about it."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+import numpy as np
+
+from bedplate.wire.registry import SpaceSignature
+from bedplate_store import compaction, jobs, leases, spaces, writes
+from bedplate_workers.handlers import result
+from bedplate_workers.maintenance import COLLECT_SECONDS, plan_maintenance
+from bedplate_workers.metrics import serve_metrics
+from bedplate_workers.queues import Backlog, backlogs
+from bedplate_workers.reconciler import drain_outbox, reconcile
+
+
+class Broker:
+    """Remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, str]] = []
+
+    def __call__(self, task: str, arguments: list[Any], queue: str) -> None:
+        self.sent.append((task, arguments[0], queue))
+
+
+def test_messages_go_to_the_queue_of_their_jobs_kind(bench: Any, clock: Any) -> None:
+    counting, embedding = bench.job(partitions=1), bench.job(kind="embed", partitions=1)
+    broker = Broker()
+    assert drain_outbox(bench.workplace.store, broker, clock) == 2
+    assert broker.sent == [
+        ("bedplate.work", f"{counting.id}/0/0", "cpu"),
+        ("bedplate.work", f"{embedding.id}/0/0", "gpu"),
+    ]
+    assert drain_outbox(bench.workplace.store, broker, clock) == 0
+
+
+def test_more_messages_than_fit_a_round_are_all_sent(bench: Any, clock: Any) -> None:
+    bench.job(partitions=250)
+    assert drain_outbox(bench.workplace.store, Broker(), clock) == 250
+
+
+def test_the_partition_of_a_dead_worker_is_done_by_another(bench: Any, clock: Any) -> None:
+    job = bench.job(partitions=1)
+    (partition,) = bench.messages()
+    assert leases.claim(bench.workplace.store, partition, "dies now", 30, clock()) is not None
+    clock.advance(31)
+    reconcile(bench.workplace.store, clock, 30)
+    handlers = {
+        ("count", "count"): lambda *_: result({"number": 1}),
+        ("count", "sum"): lambda *_: result({"sum": 1}),
+    }
+    bench.work_all(bench.worker(handlers))
+    assert bench.state(job).state == "succeeded"
+    assert bench.state(job).attempts == 3
+
+
+def test_a_lost_message_is_sent_again(bench: Any, clock: Any) -> None:
+    bench.job(partitions=1)
+    lost = bench.messages()
+    reconcile(bench.workplace.store, clock, 30)
+    assert bench.messages() == []
+    clock.advance(31)
+    reconcile(bench.workplace.store, clock, 30)
+    assert bench.messages() == lost
+
+
+def test_backlogs_count_what_waits_and_for_how_long(bench: Any, clock: Any) -> None:
+    bench.job(partitions=3)
+    clock.advance(20)
+    bench.job(kind="embed", partitions=2)
+    clock.advance(5)
+    partition = bench.messages()[0]
+    leases.claim(bench.workplace.store, partition, "worker", 30, clock())
+    with bench.workplace.store.read() as session:
+        assert backlogs(session, clock()) == {"cpu": Backlog(2, 25.0, 1), "gpu": Backlog(2, 5.0, 0)}
+
+
+def test_the_metrics_port_tells_depth_and_age(bench: Any, clock: Any) -> None:
+    bench.job(partitions=3)
+    clock.advance(20)
+    server = serve_metrics(bench.workplace.store, clock, host="127.0.0.1", port=0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    server.shutdown()
+    server.server_close()
+    assert 'bedplate_queue_due_partitions{queue="cpu"} 3.0' in text
+    assert 'bedplate_queue_oldest_due_seconds{queue="cpu"} 20.0' in text
+    assert 'bedplate_queue_due_partitions{queue="gpu"} 0.0' in text
+
+
+def test_a_collection_is_planned_once_in_a_while(bench: Any, clock: Any) -> None:
+    (first,) = plan_maintenance(bench.workplace.store, clock())
+    (again,) = plan_maintenance(bench.workplace.store, clock())
+    clock.advance(COLLECT_SECONDS)
+    (later,) = plan_maintenance(bench.workplace.store, clock())
+    assert first.kind == "collect"
+    assert again.id == first.id != later.id
+
+
+def test_a_space_with_many_writes_is_compacted_once_at_a_time(bench: Any, clock: Any) -> None:
+    store = bench.workplace.store
+    signature = SpaceSignature(dim=2, dtype="float32", key_type="int64")
+    key = {"foundation": "core", "version": 1, "space": "item"}
+    with store.write() as session:
+        spaces.ensure_space(session, **key, signature=signature, team="core", now=clock())
+    keys = np.arange(compaction.PENDING_ROWS_MIN)
+    vectors = np.ones((len(keys), 2), np.float32)
+    writes.upsert(store, bench.workplace.objects, **key, keys=keys, vectors=vectors, now=clock())
+    compact, collect = plan_maintenance(store, clock())
+    assert (compact.kind, compact.subject, collect.kind) == ("compact", "core@1/item", "collect")
+    assert [job.kind for job in plan_maintenance(store, clock())] == ["collect"]
+    with store.write() as session:
+        jobs.cancel(session, compact.id, clock())
+    writes.upsert(store, bench.workplace.objects, **key, keys=keys[:1], vectors=vectors[:1], now=clock())
+    assert plan_maintenance(store, clock())[0].id != compact.id

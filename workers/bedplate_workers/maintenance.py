@@ -1,0 +1,56 @@
+"""Work nobody asks for: compactions of spaces with many pending writes, and a collection now and then."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bedplate.wire.store import Job
+from bedplate_registry.tokens import ADMIN_TEAM
+from bedplate_store import compaction, jobs, snapshots, spaces
+from bedplate_store.database import Database, WriteSession
+from bedplate_store.spaces import SpaceKey
+
+COLLECT_SECONDS = 6 * 3600
+
+
+def plan_maintenance(database: Database, now: datetime) -> list[Job]:
+    """Create the jobs that are due; idempotency keys make a second call, or a second caller, find them."""
+    with database.read() as session:
+        due = compaction.due(session)
+    with database.write() as session:
+        planned = [_compact(session, space, now) for space in due]
+        return [*(job for job in planned if job is not None), _collect(session, now)]
+
+
+def _compact(session: WriteSession, space: SpaceKey, now: datetime) -> Job | None:
+    """None while an earlier compaction of the space is under way. A failed one waits for the next write."""
+    recent = jobs.list(session, kind="compact", subject=str(space), limit=1)
+    if recent and recent[0].state in ("queued", "running"):
+        return None
+    document = spaces.get_space(session, *space)
+    return jobs.create(
+        session,
+        kind="compact",
+        subject=str(space),
+        team=ADMIN_TEAM,
+        params=space._asdict(),
+        stages=[
+            jobs.Stage("compact", [jobs.PartitionSpec({}, max(1, document.rows + document.pending_rows))])
+        ],
+        idempotency_key=f"{space}:{snapshots.current_sequence(session, *space)}",
+        now=now,
+    )
+
+
+def _collect(session: WriteSession, now: datetime) -> Job:
+    return jobs.create(
+        session,
+        kind="collect",
+        subject="objects",
+        team=ADMIN_TEAM,
+        params={},
+        stages=[jobs.Stage("collect", [jobs.PartitionSpec({}, 1)])],
+        unit="runs",
+        idempotency_key=f"{int(now.timestamp()) // COLLECT_SECONDS}",
+        now=now,
+    )
