@@ -81,6 +81,9 @@ def run(arguments: Sequence[str], session: Session | None = None) -> int:
     except BedplateError as error:
         report(error, as_json="--json" in arguments)
         return exit_code(error)
+    except OSError as error:
+        say(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.")
+        return 1
     except KeyboardInterrupt:
         say("Interrupted.")
         return 130

@@ -73,12 +73,13 @@ def cell(value: Cell) -> str:
     return value
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Print a table; numbers stand to the right. Into a pipe it is as wide as its contents."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    # Documents are shown as names and values, without a header.
+    table = Table(show_header=any(columns), header_style="bold", box=None, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import typer
 
 from bedplate.cli.options import AsJson, Time, client_of, command, group
-from bedplate.cli.output import plain, print_json, print_table, row_bar, say, show, show_list
+from bedplate.cli.output import print_json, print_table, row_bar, say, show, show_list
 from bedplate.datasets import EventFormat, TimeUnit, read_events
 from bedplate.errors import BedplateError, InvalidRequest
 from bedplate.wire.store import EventsAccepted, Item
@@ -131,7 +132,7 @@ def _items(app: typer.Typer) -> None:
         show_list(
             items if json else items[:limit],
             ("ITEM", "FEATURES"),
-            lambda item: (item.key, str(plain(item.features))),
+            lambda item: (item.key, dumps(item.features, ensure_ascii=False)),
             as_json=json,
             empty="The catalogue is empty. Fill it: bedplate items import items.jsonl",
         )

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bedplate.client.requests import get, path, send
+from bedplate.client.answers import read_document
+from bedplate.client.requests import get, path
 from bedplate.client.steps import Request, Steps, blocking, exchange, saved
 from bedplate.codecs import RAW
 from bedplate.errors import CheckpointInvalid, DigestMismatch
@@ -21,6 +22,7 @@ from bedplate.wire.registry import FileManifest, Signature, UploadStatus
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 PART_BYTES = 16 << 20
+FINALISE_TIMEOUT_SECONDS = 900.0  # the registry reads the whole checkpoint once more
 SIGNATURE_FILE = "signature.json"
 UploadProgress = Callable[[str, int, int], None]
 """Called with (file name, bytes done of all files, bytes of all files)."""
@@ -120,7 +122,9 @@ def finalise(base: str, model: type[ModelT]) -> Steps[ModelT]:
     Raises:
         DigestMismatch, SignatureMismatch: the draft stays and can be uploaded again.
     """
-    return send("POST", f"{base}/finalise", None, model)
+    request = Request("POST", f"{base}/finalise", timeout_seconds=FINALISE_TIMEOUT_SECONDS)
+    response = yield from exchange(request)
+    return read_document(model, response)
 
 
 def download(
@@ -163,7 +167,8 @@ def fetch_verified(
     """
     if (yield from blocking(lambda: target.is_file() and file_digest(target) == sha256)):
         return
-    unverified = target.with_name(f".{target.name}.partial")
+    # Named by the request, so that two who fetch into one directory do not write into one file.
+    unverified = target.with_name(f".{target.name}.{request.request_id}.partial")
     try:
         yield from saved(request, unverified, advance)
         found = yield from blocking(lambda: file_digest(unverified))

@@ -34,6 +34,7 @@ class Request:
     Attributes:
         url: a path below the platform's URL, or an absolute URL.
         idempotent: whether sending it twice does no more than sending it once; only such a one is retried.
+        timeout_seconds: for an answer; None: the client's.
         authenticated: whether the token goes with it; never to signed URLs, which may lie on another host.
     """
 
@@ -44,6 +45,7 @@ class Request:
     content: bytes | None = None
     idempotent: bool = False
     authenticated: bool = True
+    timeout_seconds: float | None = None
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -247,6 +249,7 @@ def prepared(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.
         params=dict(request.params) or None,
         headers={"x-request-id": request.request_id, **request.headers},
         content=request.content,
+        timeout=request.timeout_seconds or httpx.USE_CLIENT_DEFAULT,
     )
     if not request.authenticated:
         built.headers.pop("authorization", None)

@@ -30,6 +30,16 @@ SPACE = {
     "pending_rows": 0,
     "updated_at": CREATED,
 }
+VERSION = {
+    "signature": {"architecture": "hstu", "tensors": {}},
+    "files": [{"name": "config.json", "sha256": "0" * 64, "bytes": 2}],
+    "foundation": "core",
+    "version": 7,
+    "reference": "core@7",
+    "state": "ready",
+    "digest": "0" * 64,
+    "created_at": CREATED,
+}
 EMPTY = httpx.Response(200, json={"items": [], "next": None})
 LISTS = {
     "teams list": "teams",
@@ -309,3 +319,11 @@ def test_a_command_that_lacks_a_library_stays_and_says_what_to_install(run, monk
 def test_the_entry_points_are_there():
     found = {entry.name for entry in importlib.metadata.entry_points(group=plugins.GROUP)}
     assert found == {"up", "demo"}
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_traceback(platform, run, tmp_path):
+    (tmp_path / "taken").write_text("")
+    platform.on("GET /v1/foundations/core/versions/7", httpx.Response(200, json=VERSION))
+    code, _, err = run("versions", "download", "core@7", str(tmp_path / "taken"))
+    assert code == 1
+    assert str(tmp_path / "taken") in err
