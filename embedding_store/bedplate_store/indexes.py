@@ -189,6 +189,8 @@ def search_rows(
     help (a neighbourhood deleted as a whole), the rows are scanned: a query gets fewer than ``k`` rows only
     if fewer live.
     """
+    if index.rows == 0:
+        return scan(queries_QD, vectors, metric, k)
     dead_R = None if dead is None or dead.count == 0 else dead.mask
     dead_count = 0 if dead is None else dead.count
     need = min(k, index.rows - dead_count)

@@ -56,6 +56,8 @@ def live_indexes(session: ReadSession, now: datetime, grace: timedelta) -> set[s
 
 
 def _lock(session: WriteSession, statement: str) -> None:
-    # On SQLite BEGIN IMMEDIATE already lets one writer in at a time.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(statement), {"lock": _LOCK})
+    else:
+        # SQLite lets one writer in at a time, but a session says BEGIN IMMEDIATE only with its first statement.
+        session.execute(text("SELECT 1"))

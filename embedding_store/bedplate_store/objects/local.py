@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -66,12 +67,12 @@ class LocalObjectStore:
         return path if path.is_file() else None
 
     def size(self, key: str) -> int | None:
-        stat = self._stat(key)
-        return None if stat is None else stat.st_size
+        found = self._stat(key)
+        return None if found is None else found.st_size
 
     def modified_at(self, key: str) -> datetime | None:
-        stat = self._stat(key)
-        return None if stat is None else datetime.fromtimestamp(stat.st_mtime, UTC)
+        found = self._stat(key)
+        return None if found is None else datetime.fromtimestamp(found.st_mtime, UTC)
 
     def list(self, prefix: str) -> Iterator[str]:
         folder, _, _ = prefix.rpartition("/")
@@ -152,9 +153,10 @@ class LocalObjectStore:
 
     def _stat(self, key: str) -> os.stat_result | None:
         try:
-            return self._path(key).stat()
+            found = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return found if stat.S_ISREG(found.st_mode) else None
 
     def _open(self, key: str) -> BinaryIO:
         try:

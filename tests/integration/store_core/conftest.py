@@ -1,0 +1,120 @@
+"""A store on SQLite with local objects, and one on PostgreSQL with objects in memory."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from bedplate.wire.registry import SpaceSignature
+from bedplate.wire.store import IndexSpecification, Snapshot, WriteAnswer
+from bedplate_store import snapshots, spaces, writes
+from bedplate_store.database import Database
+from bedplate_store.objects import LocalObjectStore, MemoryObjectStore, ObjectStore
+from bedplate_store.readers import SpaceReaders
+from bedplate_store.segments import write_segment
+from bedplate_store.spaces import SpaceKey
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DIM = 4
+_VERSIONS = count(1)
+
+
+@dataclass
+class Store:
+    """What the tests do to a store, in one line each."""
+
+    database: Database
+    objects: ObjectStore
+    cache_dir: Path
+
+    def space(self, name: str = "item", **signature: Any) -> SpaceKey:
+        key = SpaceKey("core", next(_VERSIONS), name)
+        with self.database.write() as session:
+            spaces.ensure_space(
+                session,
+                foundation=key.foundation,
+                version=key.version,
+                space=name,
+                signature=SpaceSignature(**{"dim": DIM, "key_type": "int64", **signature}),
+                team="foundation-team",
+                now=NOW,
+            )
+        return key
+
+    def readers(self, **options: Any) -> SpaceReaders:
+        return SpaceReaders(self.database, self.objects, self.cache_dir, **options)
+
+    def upsert(self, key: SpaceKey, keys: Any, vectors: Any, now: datetime = NOW) -> WriteAnswer:
+        return writes.upsert(
+            self.database, self.objects, **key._asdict(), keys=keys, vectors=vectors, now=now
+        )
+
+    def delete(self, key: SpaceKey, keys: Any, now: datetime = NOW) -> WriteAnswer:
+        return writes.delete(self.database, self.objects, **key._asdict(), keys=keys, now=now)
+
+    def partition(self, key: SpaceKey, keys: Any, vectors: Any) -> str:
+        with self.database.read() as session:
+            space = spaces.get_space(session, *key)
+        info = write_segment(
+            self.objects, keys=keys, vectors=vectors, dtype=space.dtype, key_type=space.key_type
+        )
+        return info.digest
+
+    def prepare(self, key: SpaceKey, *partitions: str, **options: Any) -> snapshots.PreparedSnapshot:
+        specification = options.pop("specification", IndexSpecification())
+        return snapshots.prepare(
+            self.database, self.objects, self.cache_dir, key, partitions, specification, **options
+        )
+
+    def publish(
+        self, prepared: snapshots.PreparedSnapshot, job: str | None = None, now: datetime = NOW
+    ) -> Snapshot:
+        with self.database.write() as session:
+            return snapshots.publish(session, prepared, objects=self.objects, job=job, now=now)
+
+    def embed(self, key: SpaceKey, keys: Any, vectors: Any, now: datetime = NOW) -> Snapshot:
+        return self.publish(self.prepare(key, self.partition(key, keys, vectors)), now=now)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("store")
+    objects = LocalObjectStore(folder / "objects") if request.param == "sqlite" else MemoryObjectStore()
+    with _database(request.param, folder) as url:
+        database = Database(url)
+        database.migrate()
+        yield Store(database, objects, folder / "cache")
+        database.close()
+
+
+@contextmanager
+def _database(kind: str, folder: Path) -> Iterator[str]:
+    """URL of a database of its own, dropped afterwards; skips loudly where there is no PostgreSQL."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/store.db"
+        return
+    server = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
+    name = f"bedplate_store_{uuid.uuid4().hex}"
+    admin = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except OperationalError:
+        pytest.skip(f"NO POSTGRESQL at {server}: start one or set BEDPLATE_TEST_POSTGRES")
+    try:
+        yield f"{server}/{name}"
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
