@@ -21,43 +21,50 @@ _STATES: dict[str, JobState] = {
 }
 
 
+jobs = group("jobs", "Long work the platform does by itself.")
+
+
 def add(app: typer.Typer) -> None:
-    """Add the group to ``app``."""
-    jobs = group(app, "jobs", "Long work the platform does by itself.")
+    """Add the commands to ``app``."""
+    app.add_typer(jobs)
 
-    @command(jobs, "list", "bedplate jobs list --state running")
-    def list_jobs(context: typer.Context, state: str | None = None, json: AsJson = False) -> None:
-        """List the jobs."""
-        if state is not None and state not in _STATES:
-            raise InvalidRequest(f"--state {state}: use one of {', '.join(_STATES)}.")
-        show_list(
-            client_of(context).jobs.list(_STATES[state] if state else None),
-            ("JOB", "KIND", "SUBJECT", "STATE", "PROGRESS", "TEAM", "CREATED"),
-            lambda job: (job.id, job.kind, job.subject, job.state, summary(job), job.team, job.created_at),
-            as_json=json,
-            empty="There are no such jobs. One starts with: bedplate spaces embed core@1/item",
-        )
 
-    @command(jobs, "show", "bedplate jobs show 4f1c")
-    def show_job(context: typer.Context, job: str, json: AsJson = False) -> None:
-        """Show one job."""
-        show(client_of(context).jobs.get(job), as_json=json)
+@command(jobs, "list", "bedplate jobs list --state running")
+def list_jobs(context: typer.Context, state: str | None = None, json: AsJson = False) -> None:
+    """List the jobs."""
+    if state is not None and state not in _STATES:
+        raise InvalidRequest(f"--state {state}: use one of {', '.join(_STATES)}.")
+    show_list(
+        client_of(context).jobs.list(_STATES[state] if state else None),
+        ("JOB", "KIND", "SUBJECT", "STATE", "PROGRESS", "TEAM", "CREATED"),
+        lambda job: (job.id, job.kind, job.subject, job.state, summary(job), job.team, job.created_at),
+        as_json=json,
+        empty="There are no such jobs. One starts with: bedplate spaces embed core@1/item",
+    )
 
-    @command(jobs, "watch", "bedplate jobs watch 4f1c --timeout 600")
-    def watch(
-        context: typer.Context,
-        job: str,
-        timeout: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
-        json: AsJson = False,
-    ) -> None:
-        """Show a job's progress until it ends; fails if the job does."""
-        follow(client_of(context), job, wait=True, as_json=json, timeout_seconds=timeout)
 
-    @command(jobs, "cancel", "bedplate jobs cancel 4f1c")
-    def cancel(context: typer.Context, job: str, json: AsJson = False) -> None:
-        """Stop a job."""
-        cancelled = client_of(context).jobs.cancel(job)
-        show(cancelled, as_json=json, done=f"Job {job} is {cancelled.state}.")
+@command(jobs, "show", "bedplate jobs show 4f1c")
+def show_job(context: typer.Context, job: str, json: AsJson = False) -> None:
+    """Show one job."""
+    show(client_of(context).jobs.get(job), as_json=json)
+
+
+@command(jobs, "watch", "bedplate jobs watch 4f1c --timeout 600")
+def watch(
+    context: typer.Context,
+    job: str,
+    timeout: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show a job's progress until it ends; fails if the job does."""
+    follow(client_of(context), job, wait=True, as_json=json, timeout_seconds=timeout)
+
+
+@command(jobs, "cancel", "bedplate jobs cancel 4f1c")
+def cancel(context: typer.Context, job: str, json: AsJson = False) -> None:
+    """Stop a job."""
+    cancelled = client_of(context).jobs.cancel(job)
+    show(cancelled, as_json=json, done=f"Job {job} is {cancelled.state}.")
 
 
 def summary(job: Job) -> str:

@@ -35,11 +35,9 @@ def client_of(context: typer.Context) -> Client:
     return client
 
 
-def group(app: typer.Typer, name: str, help: str) -> typer.Typer:
-    """Add a group of commands; without a command it shows its help."""
-    added = typer.Typer(name=name, help=help, no_args_is_help=True)
-    app.add_typer(added)
-    return added
+def group(name: str, help: str) -> typer.Typer:
+    """A group of commands; without a command it shows its help."""
+    return typer.Typer(name=name, help=help, no_args_is_help=True)
 
 
 def command(app: typer.Typer, name: str, example: str) -> Callable[[FunctionT], FunctionT]:

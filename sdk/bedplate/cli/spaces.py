@@ -19,59 +19,60 @@ _SHOWN = 6
 _EMPTY = "There are no spaces yet. They come with a version: bedplate versions publish core DIRECTORY"
 
 
+spaces = group("spaces", "Embedding spaces, e.g. core@7/item or core@production/item.")
+
+
 def add(app: typer.Typer) -> None:
-    """Add the group to ``app``."""
-    spaces = group(app, "spaces", "Embedding spaces, e.g. core@7/item or core@production/item.")
-    _documents(spaces)
-    _queries(spaces)
-    _jobs(spaces)
+    """Add the commands to ``app``."""
+    app.add_typer(spaces)
 
 
-def _documents(app: typer.Typer) -> None:
-    @command(app, "list", "bedplate spaces list --foundation core")
-    def list_spaces(context: typer.Context, foundation: str | None = None, json: AsJson = False) -> None:
-        """List the spaces and the snapshots their readers see."""
-        show_list(
-            client_of(context).spaces.list(foundation),
-            ("SPACE", "DIM", "DTYPE", "METRIC", "KEYS", "SNAPSHOT", "ROWS", "PENDING", "UPDATED"),
-            lambda one: (
-                one.reference,
-                one.dim,
-                one.dtype,
-                one.metric,
-                one.key_type,
-                one.snapshot,
-                one.rows,
-                one.pending_rows,
-                one.updated_at,
-            ),
-            as_json=json,
-            empty=_EMPTY,
-        )
+@command(spaces, "list", "bedplate spaces list --foundation core")
+def list_spaces(context: typer.Context, foundation: str | None = None, json: AsJson = False) -> None:
+    """List the spaces and the snapshots their readers see."""
+    show_list(
+        client_of(context).spaces.list(foundation),
+        ("SPACE", "DIM", "DTYPE", "METRIC", "KEYS", "SNAPSHOT", "ROWS", "PENDING", "UPDATED"),
+        lambda one: (
+            one.reference,
+            one.dim,
+            one.dtype,
+            one.metric,
+            one.key_type,
+            one.snapshot,
+            one.rows,
+            one.pending_rows,
+            one.updated_at,
+        ),
+        as_json=json,
+        empty=_EMPTY,
+    )
 
-    @command(app, "show", "bedplate spaces show core@production/item")
-    def show_space(context: typer.Context, reference: str, json: AsJson = False) -> None:
-        """Show one space."""
-        show(client_of(context).spaces.get(reference), as_json=json)
 
-    @command(app, "snapshots", "bedplate spaces snapshots core@7/item")
-    def snapshots(context: typer.Context, reference: str, json: AsJson = False) -> None:
-        """List what was published, with the recall as measured."""
-        show_list(
-            client_of(context).spaces.snapshots(reference),
-            ("SNAPSHOT", "ROWS", "BYTES", "INDEX", "RECALL@10", "JOB", "PUBLISHED"),
-            lambda one: (
-                one.snapshot,
-                one.rows,
-                one.bytes,
-                one.index_kind,
-                one.recall_at_10,
-                one.job,
-                one.published_at,
-            ),
-            as_json=json,
-            empty=f"Nothing is published yet. Start it: bedplate spaces embed {reference}",
-        )
+@command(spaces, "show", "bedplate spaces show core@production/item")
+def show_space(context: typer.Context, reference: str, json: AsJson = False) -> None:
+    """Show one space."""
+    show(client_of(context).spaces.get(reference), as_json=json)
+
+
+@command(spaces, "snapshots", "bedplate spaces snapshots core@7/item")
+def snapshots(context: typer.Context, reference: str, json: AsJson = False) -> None:
+    """List what was published, with the recall as measured."""
+    show_list(
+        client_of(context).spaces.snapshots(reference),
+        ("SNAPSHOT", "ROWS", "BYTES", "INDEX", "RECALL@10", "JOB", "PUBLISHED"),
+        lambda one: (
+            one.snapshot,
+            one.rows,
+            one.bytes,
+            one.index_kind,
+            one.recall_at_10,
+            one.job,
+            one.published_at,
+        ),
+        as_json=json,
+        empty=f"Nothing is published yet. Start it: bedplate spaces embed {reference}",
+    )
 
 
 def _typed(client: Client, reference: str, keys: list[str]) -> list[int] | list[str]:
@@ -84,53 +85,53 @@ def _typed(client: Client, reference: str, keys: list[str]) -> list[int] | list[
         raise KeyTypeMismatch(f"The keys of {reference} are int64: {error}.") from error
 
 
-def _queries(app: typer.Typer) -> None:
-    @command(app, "lookup", "bedplate spaces lookup core@production/item 1193 661")
-    def lookup(context: typer.Context, reference: str, keys: list[str], json: AsJson = False) -> None:
-        """Look up the vectors of keys."""
-        client = client_of(context)
-        answer = client.spaces.lookup(reference, _typed(client, reference, keys))
-        if json:
-            print_json(
-                {
-                    "version": answer.version,
-                    "snapshot": answer.snapshot,
-                    "keys": keys,
-                    "found": answer.found.tolist(),
-                    "vectors": answer.vectors.astype(np.float64).tolist(),
-                }
-            )
-            return
-        say(f"{answer.version}, snapshot {answer.snapshot}, dimension {answer.vectors.shape[1]}")
-        vectors = [" ".join(f"{value:+.4f}" for value in row[:_SHOWN]) for row in answer.vectors]
-        more = " ..." if answer.vectors.shape[1] > _SHOWN else ""
-        rows = [
-            (key, bool(found), vector + more if found else None)
-            for key, found, vector in zip(keys, answer.found, vectors, strict=True)
-        ]
-        print_table(("KEY", "FOUND", "VECTOR"), rows)
+@command(spaces, "lookup", "bedplate spaces lookup core@production/item 1193 661")
+def lookup(context: typer.Context, reference: str, keys: list[str], json: AsJson = False) -> None:
+    """Look up the vectors of keys."""
+    client = client_of(context)
+    answer = client.spaces.lookup(reference, _typed(client, reference, keys))
+    if json:
+        print_json(
+            {
+                "version": answer.version,
+                "snapshot": answer.snapshot,
+                "keys": keys,
+                "found": answer.found.tolist(),
+                "vectors": answer.vectors.astype(np.float64).tolist(),
+            }
+        )
+        return
+    say(f"{answer.version}, snapshot {answer.snapshot}, dimension {answer.vectors.shape[1]}")
+    vectors = [" ".join(f"{value:+.4f}" for value in row[:_SHOWN]) for row in answer.vectors]
+    more = " ..." if answer.vectors.shape[1] > _SHOWN else ""
+    rows = [
+        (key, bool(found), vector + more if found else None)
+        for key, found, vector in zip(keys, answer.found, vectors, strict=True)
+    ]
+    print_table(("KEY", "FOUND", "VECTOR"), rows)
 
-    @command(app, "search", "bedplate spaces search core@production/item --key 1193 -k 5")
-    def search(
-        context: typer.Context,
-        reference: str,
-        key: Annotated[list[str] | None, typer.Option(help="Search for what is like this row.")] = None,
-        vector: Annotated[str | None, typer.Option(help="Numbers separated by commas.")] = None,
-        vectors: Annotated[Path | None, typer.Option(help="A .npy file [queries, dim].", exists=True)] = None,
-        k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Rows for each query.")] = 10,
-        ef: Annotated[int | None, typer.Option(help="Search effort of the index. Default: as tuned.")] = None,
-        json: AsJson = False,
-    ) -> None:
-        """Find the nearest rows of keys or vectors."""
-        if sum(bool(one) for one in (key, vector, vectors)) != 1:
-            raise InvalidRequest("Give exactly one of --key, --vector and --vectors.")
-        client = client_of(context)
-        if key:
-            found = client.spaces.search(reference, keys=_typed(client, reference, key), k=k, ef=ef)
-        else:
-            found = client.spaces.search(reference, _vectors(vector, vectors), k=k, ef=ef)
-        labels = list(key or (str(number) for number in range(len(found.scores))))
-        _show_search(found, labels, as_json=json)
+
+@command(spaces, "search", "bedplate spaces search core@production/item --key 1193 -k 5")
+def search(
+    context: typer.Context,
+    reference: str,
+    key: Annotated[list[str] | None, typer.Option(help="Search for what is like this row.")] = None,
+    vector: Annotated[str | None, typer.Option(help="Numbers separated by commas.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="A .npy file [queries, dim].", exists=True)] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Rows for each query.")] = 10,
+    ef: Annotated[int | None, typer.Option(help="Search effort of the index. Default: as tuned.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Find the nearest rows of keys or vectors."""
+    if sum(bool(one) for one in (key, vector, vectors)) != 1:
+        raise InvalidRequest("Give exactly one of --key, --vector and --vectors.")
+    client = client_of(context)
+    if key:
+        found = client.spaces.search(reference, keys=_typed(client, reference, key), k=k, ef=ef)
+    else:
+        found = client.spaces.search(reference, _vectors(vector, vectors), k=k, ef=ef)
+    labels = list(key or (str(number) for number in range(len(found.scores))))
+    _show_search(found, labels, as_json=json)
 
 
 def _vectors(vector: str | None, file: Path | None) -> Any:
@@ -178,34 +179,34 @@ def _show_search(found: Search, labels: list[str], *, as_json: bool) -> None:
         say("Nothing was found.")
 
 
-def _jobs(app: typer.Typer) -> None:
-    @command(app, "embed", "bedplate spaces embed core@7/item --recall 0.95")
-    def embed(
-        context: typer.Context,
-        reference: str,
-        as_of: Time = None,
-        partitions: Annotated[int | None, typer.Option(min=1, max=4096)] = None,
-        index: Annotated[str, typer.Option(help="auto, flat, hnsw or ivf.")] = "auto",
-        recall: Annotated[float, typer.Option(help="The recall@10 the index must reach.")] = 0.95,
-        wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
-        json: AsJson = False,
-    ) -> None:
-        """Embed the entities, build the index, publish the snapshot."""
-        kinds: dict[str, IndexKind] = {"auto": "auto", "flat": "flat", "hnsw": "hnsw", "ivf": "ivf"}
-        if index not in kinds or not 0 < recall <= 1:
-            raise InvalidRequest("--index is one of auto, flat, hnsw, ivf; --recall lies above 0, at most 1.")
-        specification = IndexSpecification(kind=kinds[index], recall_target=recall)
-        request = EmbedRequest(as_of=as_of, partitions=partitions, index=specification)
-        client = client_of(context)
-        follow(client, client.spaces.embed(reference, request), wait=wait, as_json=json)
+@command(spaces, "embed", "bedplate spaces embed core@7/item --recall 0.95")
+def embed(
+    context: typer.Context,
+    reference: str,
+    as_of: Time = None,
+    partitions: Annotated[int | None, typer.Option(min=1, max=4096)] = None,
+    index: Annotated[str, typer.Option(help="auto, flat, hnsw or ivf.")] = "auto",
+    recall: Annotated[float, typer.Option(help="The recall@10 the index must reach.")] = 0.95,
+    wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Embed the entities, build the index, publish the snapshot."""
+    kinds: dict[str, IndexKind] = {"auto": "auto", "flat": "flat", "hnsw": "hnsw", "ivf": "ivf"}
+    if index not in kinds or not 0 < recall <= 1:
+        raise InvalidRequest("--index is one of auto, flat, hnsw, ivf; --recall lies above 0, at most 1.")
+    specification = IndexSpecification(kind=kinds[index], recall_target=recall)
+    request = EmbedRequest(as_of=as_of, partitions=partitions, index=specification)
+    client = client_of(context)
+    follow(client, client.spaces.embed(reference, request), wait=wait, as_json=json)
 
-    @command(app, "compact", "bedplate spaces compact core@7/item")
-    def compact(
-        context: typer.Context,
-        reference: str,
-        wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
-        json: AsJson = False,
-    ) -> None:
-        """Fold upserts and deletions into a new snapshot."""
-        client = client_of(context)
-        follow(client, client.spaces.compact(reference), wait=wait, as_json=json)
+
+@command(spaces, "compact", "bedplate spaces compact core@7/item")
+def compact(
+    context: typer.Context,
+    reference: str,
+    wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Fold upserts and deletions into a new snapshot."""
+    client = client_of(context)
+    follow(client, client.spaces.compact(reference), wait=wait, as_json=json)
