@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from bedplate_services import hot_path_documents, problems, serve
 from bedplate_services import openapi as openapi_document
+from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
@@ -60,8 +61,8 @@ class Api:
     def __init__(self, house: Platform, limits: BodyLimits | None = None) -> None:
         self.platform = house
         self.http = _fastapi(house)
-        hot_path = HotPath(house.directory, house.authenticator, house.metrics, self.http)
-        self._edge = Edge(hot_path, house.metrics, limits)
+        hot_path = HotPath(house.directory, house.metrics, self.http)
+        self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)

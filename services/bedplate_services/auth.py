@@ -11,13 +11,16 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bedplate.errors import Unauthenticated
 from bedplate_registry.principals import Principal
 from bedplate_services.edge import header
 
 _CAPACITY = 4096
+PRINCIPAL = "bedplate_principal"
+_OPEN = frozenset({"/v1/endpoints"})
+_SIGNED = "/v1/objects/"  # such a URL carries its own permission
 SECURITY_SCHEME = HTTPBearer(
     auto_error=False,
     scheme_name="token",
@@ -86,22 +89,33 @@ def bearer(scope: Scope) -> str:
     """The secret of the ``Authorization`` header. Raises Unauthenticated where there is none."""
     scheme, _, secret = header(scope, b"authorization").decode("latin-1").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
-        raise missing_token()
+        raise Unauthenticated("Send a token: Authorization: Bearer <token>. An administrator issues them.")
     return secret.strip()
 
 
-def missing_token() -> Unauthenticated:
-    return Unauthenticated("Send a token: Authorization: Bearer <token>. An administrator issues them.")
+class Gate:
+    """Lets only requests with a good token through to ``/v1``, before anything of their body is read."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _needs_token(scope["path"]):
+            scope[PRINCIPAL] = await self._authenticator(bearer(scope))
+        await self._app(scope, receive, send)
+
+
+def _needs_token(path: str) -> bool:
+    return path.startswith("/v1/") and path not in _OPEN and not path.startswith(_SIGNED)
 
 
 async def _principal(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(SECURITY_SCHEME)],
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(SECURITY_SCHEME)],
 ) -> Principal:
-    if credentials is None or not credentials.credentials:
-        raise missing_token()
-    authenticator: Authenticator = request.app.state.platform.authenticator
-    return await authenticator(credentials.credentials)
+    principal: Principal = request.scope[PRINCIPAL]
+    return principal
 
 
 Caller = Annotated[Principal, Depends(_principal)]

@@ -25,7 +25,6 @@ from bedplate.codecs import (
 from bedplate.errors import InvalidRequest, MethodNotAllowed
 from bedplate_services import lookups, searches
 from bedplate_services.answers import Answer
-from bedplate_services.auth import Authenticator, bearer
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
@@ -43,12 +42,10 @@ class HotPath:
     def __init__(
         self,
         directory: SpaceDirectory,
-        authenticator: Authenticator,
         metrics: Metrics,
         otherwise: ASGIApp,
     ) -> None:
         self._directory = directory
-        self._authenticator = authenticator
         self._metrics = metrics
         self._otherwise = otherwise
 
@@ -61,9 +58,6 @@ class HotPath:
         scope[ROUTE] = LOOKUP if verb == "lookup" else SEARCH
         if scope["method"] != "POST":
             raise MethodNotAllowed("The route takes POST only.")
-        secret = bearer(scope)
-        if self._authenticator.remembered(secret) is None:
-            await run_in_threadpool(self._authenticator.ask, secret)
         located = await self._directory.locate(reference, space)
         answer = await (self._lookup if verb == "lookup" else self._search)(scope, receive, located)
         await _send(send, located, answer)

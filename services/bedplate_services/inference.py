@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from bedplate_services import openapi, problems, serve
+from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.logging import get_logger
@@ -59,7 +60,7 @@ class Inference:
         )
         self.serving = Serving(keeper, MicroBatcher(passes, house.metrics))
         self.http = self._fastapi()
-        self._edge = Edge(self.http, house.metrics, limits)
+        self._edge = Edge(Gate(self.http, house.authenticator), house.metrics, limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)

@@ -90,6 +90,8 @@ def matrix(rows: list[list[float]]) -> NDArray[np.float32]:
     Raises:
         DimensionMismatch: rows of different lengths, naming the first that differs from row 0.
     """
+    if not rows:
+        return np.zeros((0, 0), np.float32)
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
         first = next(index for index, row in enumerate(rows) if len(row) != len(rows[0]))

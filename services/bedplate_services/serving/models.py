@@ -6,6 +6,7 @@ whole, and the old models live until their last request is answered.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -151,6 +152,7 @@ class ModelKeeper:
         self._failures: dict[str, _Failure] = {}
         self._missing: list[str] | None = None
         self._wanted: Wanted | None = None
+        self._lock = threading.Lock()
         self.current = ModelSet()
 
     def check(self) -> None:
@@ -163,8 +165,11 @@ class ModelKeeper:
             raise Unavailable(f"Not loaded yet: {', '.join(self._missing)}.", missing=self._missing)
 
     def poll(self) -> None:
-        """Read the registry and follow it; slow while something is being loaded. One caller at a time."""
-        wanted = self._read()
+        """Read the registry and follow it; slow while something is being loaded."""
+        with self._lock:
+            self._follow(self._read())
+
+    def _follow(self, wanted: Wanted) -> None:
         if wanted == self._wanted and not self._missing:
             return
         loaded = self._loaded(wanted)
