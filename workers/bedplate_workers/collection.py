@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from bedplate_registry import uploads
 from bedplate_store import collection, ledger, training_sets
 from bedplate_store.database import ReadSession
 from bedplate_store.leases import Claim
@@ -28,7 +29,8 @@ def collect(workplace: Workplace, _claim: Claim, _progress: Progress) -> Finish:
         keep=keep,
     )
     parts = training_sets.discard_parts(workplace.store, workplace.objects)
-    return result({**asdict(collected), "training_set_parts": parts})
+    uploads_swept = uploads.sweep(workplace.registry, workplace.objects)
+    return result({**asdict(collected), "training_set_parts": parts, "upload_parts": uploads_swept})
 
 
 def unpublished_digests(session: ReadSession) -> set[str]:

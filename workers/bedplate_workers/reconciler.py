@@ -1,7 +1,8 @@
 """``python -m bedplate_workers.reconciler``: the loop that makes the ledger's word happen.
 
 It sends what the outbox holds, ends the leases of dead workers, sends lost messages again, seals the
-impression log and plans compactions and collections. docs/adr/0009 says why this is a loop and not celery beat.
+impression log, and plans compactions and collections. docs/adr/0009 says why it is no celery
+beat.
 """
 
 from __future__ import annotations

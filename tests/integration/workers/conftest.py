@@ -8,9 +8,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import torch
 
+from bedplate.client.checkpoints import read_checkpoint
+from bedplate.wire.registry import FoundationCreate, TeamCreate, Version, VersionCreate
 from bedplate.wire.store import Job
+from bedplate_modeling.checkpoints import save_checkpoint
+from bedplate_modeling.config import FoundationConfig
+from bedplate_modeling.events import Catalogue, Events
+from bedplate_modeling.foundation import FoundationModel
 from bedplate_modeling.runtime import FoundationRuntime
+from bedplate_modeling.training import build_vocabulary
+from bedplate_registry import foundations, teams, versions
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store import jobs, outbox
 from bedplate_store.database import Database as StoreDatabase
@@ -82,6 +91,41 @@ class Bench:
             endings += [worker.work(partition) for partition in self.messages()]
             self.clock.advance(10)
         return endings
+
+
+def publish_foundation(bench: Bench, folder: Path, seed: int = 0) -> Version:
+    """A finalised version of ``core`` with random weights: 40 items, 8 dimensions, saved in ``folder``."""
+    events = Events.from_columns(
+        user=["u"] * 40,
+        item=[f"item-{number:02d}" for number in range(40)],
+        action=["like"] * 40,
+        surface=["feed"] * 40,
+        event_time_ms=range(40),
+        label=[number % 2 for number in range(40)],
+    )
+    catalogue = Catalogue.from_items({f"item-{number:02d}": {"genre": number % 3} for number in range(40)})
+    vocabulary, table = build_vocabulary(events, catalogue)
+    torch.manual_seed(seed)
+    model = FoundationModel(FoundationConfig(dim=8, layers=1, max_history=8), vocabulary, table)
+    save_checkpoint(folder, model)
+    checkpoint = read_checkpoint(folder)
+    document = VersionCreate(signature=checkpoint.signature, files=checkpoint.files)
+    place = bench.workplace
+    with place.registry.write() as session:
+        if not teams.list(session):
+            teams.create(session, TeamCreate(name="core-team"), bench.clock())
+            foundations.create(session, FoundationCreate(name="core", team="core-team"), bench.clock())
+    draft = versions.create(place.registry, "core", document, bench.clock())
+    for file in checkpoint.files:
+        data = (folder / file.name).read_bytes()
+        versions.receive_part(place.registry, place.objects, "core", draft.version, file.name, 0, data)
+    return versions.finalise(place.registry, place.objects, "core", draft.version, bench.clock())
+
+
+@pytest.fixture
+def foundation(bench: Bench, tmp_path: Path) -> Version:
+    """``core@1``."""
+    return publish_foundation(bench, tmp_path / "core-1")
 
 
 @pytest.fixture
