@@ -95,7 +95,7 @@ class FoundationConfig(_JsonConfig):
     temperature: float = 0.07
     storage_dtype: StorageDtype = "float32"
     epochs: int = 2
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
 
@@ -116,8 +116,13 @@ class FoundationConfig(_JsonConfig):
 
     @classmethod
     def small(cls, **changes: Any) -> FoundationConfig:
-        """Trains on 600,000 events in about 40 s on two cores; the demo's version 2."""
-        return cls(**changes)
+        """The demo's version 2: 600,000 events take about 120 CPU seconds.
+
+        Chosen on MovieLens-1M, trained on the first 60 % and measured on the last 15 %: NE 0.7854 with three
+        epochs, 0.7888 with two; a window of 256 instead of 200 gave 0.7923 (two epochs). Those runs had 4,096
+        tokens a batch; 2,048 lowered one epoch on the first 35 % from 0.8119 to 0.8058.
+        """
+        return cls(**{"epochs": 3, **changes})
 
     @classmethod
     def preview(cls, **changes: Any) -> FoundationConfig:
@@ -126,7 +131,7 @@ class FoundationConfig(_JsonConfig):
 
     @classmethod
     def research(cls, **changes: Any) -> FoundationConfig:
-        """The research variant at the size of ``small``; the relative bias makes it about twice as slow."""
+        """The research variant at the size of ``small``, nearly three times as slow for its relative bias."""
         return cls(**{"variant": "research", **changes})
 
     def with_changes(self, **changes: Any) -> FoundationConfig:

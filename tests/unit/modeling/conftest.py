@@ -25,8 +25,8 @@ DAY_MS = 86_400_000
 class World:
     """Users like or dislike each of four groups of items; the label is a coin of known bias.
 
-    Nine events in ten happen on surface "wide", the rest on "narrow"; tastes are the same on both, so knowledge
-    of the first helps on the second. ``probability`` is what an oracle who knows the tastes would say of each event.
+    Nine events in ten happen on surface "wide", the rest on "narrow"; tastes are the same on both, so
+    knowledge of the first helps on the second. ``probability`` is what an oracle says of each event.
     """
 
     events: Events

@@ -39,7 +39,7 @@ def _candidate_batch(model: FoundationModel, visible: torch.Tensor) -> Candidate
 
 
 def dense(model: FoundationModel, history: HistoryBatch, candidates: CandidateBatch) -> torch.Tensor:
-    """One pass over history and candidates together under an explicit mask; the last rows are the candidates."""
+    """One pass over history and candidates together under an explicit mask; the candidates come out."""
     size, asked = history.times_BN.shape[1], candidates.times_BM.shape[1]
     x_BTD = torch.cat(
         (model.history_tokens(history), model.candidate_tokens(candidates, history.times_BN)), 1

@@ -76,7 +76,7 @@ def test_user_and_item_vectors_retrieve_what_the_user_likes(world: World, traine
             outcome.setdefault(by_name[item] % 4, []).append(float(action == "like"))
         liked.extend(float(np.mean(outcome.get(i % 4, [0])) > 0.5) for i in range(40))
         scores.extend((vectors_ID @ users_UD[row]).tolist())
-    assert auc(liked, scores) > 0.75
+    assert auc(liked, scores) > 0.6
 
 
 def test_same_seed_same_model_other_seed_other_model(world: World) -> None:
