@@ -155,7 +155,7 @@ class FoundationRuntime:
         out = np.zeros((len(keys), self.dim), np.float32)
         for start in range(0, len(keys), ITEMS_PER_PASS):
             part = keys[start : start + ITEMS_PER_PASS]
-            tokens = self._item_tokens([part], features, len(part))
+            tokens = self._item_tokens([part], [features], len(part))
             out[start : start + len(part)] = self.model.item_vectors(tokens)[0].cpu().numpy()
         return out
 
@@ -210,9 +210,7 @@ class FoundationRuntime:
         surfaces_B1 = self._ints([[index.get(request.surface, 0)] for request in requests])
         times_B1 = self._ints([[request.at_ms // 1000] for request in requests])
         visible_B1 = self._ints(visible)[:, None]
-        features: dict[str, Mapping[str, Any]] = {}
-        for request in requests:
-            features.update(request.candidate_features or {})
+        features = [request.candidate_features for request in requests]
         return CandidateBatch(
             self._item_tokens([request.candidates for request in requests], features, width),
             surfaces_B1.expand(-1, width),
@@ -221,18 +219,21 @@ class FoundationRuntime:
         )
 
     def _item_tokens(
-        self, keys: Sequence[Sequence[str]], features: Mapping[str, Mapping[str, Any]] | None, width: int
+        self,
+        keys: Sequence[Sequence[str]],
+        features: Sequence[Mapping[str, Mapping[str, Any]] | None],
+        width: int,
     ) -> ItemTokens:
         vocabulary = self.model.vocabulary
         items_BM = np.zeros((len(keys), width), np.int64)
         for row, names in enumerate(keys):
             items_BM[row, : len(names)] = [vocabulary.item_index.get(name, 0) for name in names]
         tokens = self.model.item_tokens(self._ints(items_BM))
-        if not features:
-            return tokens
-        for row, names in enumerate(keys):
+        for row, (names, known) in enumerate(zip(keys, features, strict=True)):
+            if not known:
+                continue
             for place in np.flatnonzero(items_BM[row, : len(names)] == 0).tolist():
-                given = features.get(names[place])
+                given = known.get(names[place])
                 if given is not None:
                     indices = vocabulary.feature_row(given, tokens.features_BTF.shape[-1])
                     tokens.features_BTF[row, place] = self._ints(indices)

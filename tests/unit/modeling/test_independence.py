@@ -106,3 +106,27 @@ def test_equal_batches_give_equal_bytes(runtime: FoundationRuntime, make_history
     requests = [TaeRequest("u", "feed", AT_MS, ["item-1", "x"], make_history(n, n)) for n in (3, 20, 0)]
     for one, other in zip(runtime.tae(requests), runtime.tae(requests), strict=True):
         assert one.tae_MD.tobytes() == other.tae_MD.tobytes()
+
+
+def test_features_of_unknown_items_belong_to_their_request(runtime: FoundationRuntime) -> None:
+        other = runtime.tae([replace(request, history=_changed(history, place))])[0].tae_MD
+        assert np.abs(before - other).max() > 1e-5
+    plain = TaeRequest("u", "feed", AT_MS, ["new", "item-1"], History.empty())
+    blue, red = (
+        replace(plain, candidate_features={name: {"colour": colour} for name in ("new", "item-1")})
+        for colour in ("blue", "red")
+    )
+    together = [result.tae_MD for result in runtime.tae([plain, blue, red])]
+    for request, found in zip((plain, blue, red), together, strict=True):
+        np.testing.assert_allclose(runtime.tae([request])[0].tae_MD, found, atol=1e-5, rtol=0)
+    assert np.abs(together[1][0] - together[2][0]).max() > 1e-4
+    np.testing.assert_allclose(together[1][1], together[0][1], atol=1e-5, rtol=0)
+    vectors = [runtime.embed_items(["new"], {"new": {"colour": colour}}) for colour in ("blue", "red")]
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+    assert runtime.knows(["new", "item-1"]).tolist() == [False, True]
+
+
+def test_nothing_asked_nothing_answered(runtime: FoundationRuntime) -> None:
+    assert runtime.tae([]) == []
+    assert runtime.tae([TaeRequest("u", "feed", AT_MS, [], History.empty())])[0].tae_MD.shape == (0, 16)
+    assert runtime.embed_users([]).shape == runtime.embed_items([]).shape == (0, 16)
