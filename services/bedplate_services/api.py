@@ -9,6 +9,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from bedplate.wire.store import DeleteRequest, EventBatch, ItemBatch, OutcomeBatch, UpsertRequest
 from bedplate_services import hot_path_documents, problems, serve
 from bedplate_services import openapi as openapi_document
 from bedplate_services.auth import Gate
@@ -36,6 +37,8 @@ Every route but health, metrics and signed objects needs `Authorization: Bearer 
 `application/problem+json` with a stable `code`, a `detail` that says what would mend it, and the
 `request_id` that finds it in the logs. Bulk vectors travel as Arrow IPC streams or raw little-endian bytes.
 """
+BULK_DOCUMENTS = (EventBatch, ItemBatch, OutcomeBatch, UpsertRequest, DeleteRequest)
+"""Documents of routes that read JSON or a bulk body, which FastAPI does not see."""
 _ROUTERS = (
     platform.router,
     organisation.router,
@@ -91,7 +94,9 @@ def _fastapi(house: Platform) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     app.include_router(platform.health_routes(partial(platform.check_databases, house)))
-    openapi_document.install(app, hot_path_documents.OPERATIONS, hot_path_documents.MODELS)
+    openapi_document.install(
+        app, hot_path_documents.OPERATIONS, (*hot_path_documents.MODELS, *BULK_DOCUMENTS)
+    )
     return app
 
 

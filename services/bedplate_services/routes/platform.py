@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
+from pydantic import ConfigDict
 from sqlalchemy import text
 
 from bedplate.errors import Unavailable
@@ -23,11 +24,15 @@ router = APIRouter(tags=["platform"])
 class WhoAmI(WireModel):
     """The team behind the token that was sent."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"team": "feed-team", "role": "member"}]})
     team: str
     role: Role
 
 
 class Health(WireModel):
+    """The service answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready"}]})
     status: str
 
 

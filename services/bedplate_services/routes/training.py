@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
+from pydantic import ConfigDict
 
 from bedplate.errors import NotFound
 from bedplate.wire.common import Page, WireModel
@@ -31,6 +32,7 @@ URL_SECONDS = 3600
 class LogSealed(WireModel):
     """What was sealed just now: ``segments`` with ``requests`` and their ``rows``."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"segments": 1, "requests": 40, "rows": 800}]})
     segments: int
     requests: int
     rows: int
