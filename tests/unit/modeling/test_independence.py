@@ -109,8 +109,7 @@ def test_equal_batches_give_equal_bytes(runtime: FoundationRuntime, make_history
 
 
 def test_features_of_unknown_items_belong_to_their_request(runtime: FoundationRuntime) -> None:
-        other = runtime.tae([replace(request, history=_changed(history, place))])[0].tae_MD
-        assert np.abs(before - other).max() > 1e-5
+    """Two requests may describe a new item differently; an item the model knows ignores what is given."""
     plain = TaeRequest("u", "feed", AT_MS, ["new", "item-1"], History.empty())
     blue, red = (
         replace(plain, candidate_features={name: {"colour": colour} for name in ("new", "item-1")})
