@@ -24,6 +24,14 @@ KEY_BYTES_MAX = 1024  # 256 characters of four bytes
 _INT64_MAX = 2**63 - 1
 _HASH_BASE = 0x9E3779B97F4A7C15 | 1  # odd, so that its powers never vanish modulo 2**64
 
+
+def _powers(count: int) -> NDArray[np.uint64]:
+    """The first ``count`` powers of the hash's base, modulo 2**64."""
+    return np.power(np.uint64(_HASH_BASE), np.arange(1, count + 1, dtype=np.uint64))
+
+
+_POWERS = _powers(KEY_BYTES_MAX + 1)
+
 RawKeys: TypeAlias = NDArray[np.int64] | Sequence[int] | Sequence[str]
 """Keys as callers pass them."""
 
@@ -126,7 +134,8 @@ def hash_keys(keys: StringKeys) -> NDArray[np.uint64]:
     lengths = _lengths(keys)
     if len(lengths) == 0:
         return np.empty(0, np.uint64)
-    powers = _powers(int(lengths.max()))
+    longest = int(lengths.max())
+    powers = _POWERS if longest <= len(_POWERS) else _powers(longest)
     position = np.arange(len(keys.heap)) - np.repeat(keys.offsets[:-1], lengths)
     terms = (keys.heap.astype(np.uint64) + np.uint64(1)) * powers[position]
     mixed = np.add.reduceat(terms, keys.offsets[:-1])
@@ -281,7 +290,3 @@ def _spans(
 ) -> NDArray[np.int64]:
     """Indices of the bytes of every slice ``[start, start + length)``, one after the other."""
     return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-
-
-def _powers(count: int) -> NDArray[np.uint64]:
-    return np.power(np.uint64(_HASH_BASE), np.arange(1, count + 1, dtype=np.uint64))

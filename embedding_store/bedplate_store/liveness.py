@@ -59,5 +59,5 @@ def _lock(session: WriteSession, statement: str) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(statement), {"lock": _LOCK})
     else:
-        # SQLite lets one writer in at a time, but a session says BEGIN IMMEDIATE only with its first statement.
+        # SQLite lets one writer in at a time; a session says BEGIN IMMEDIATE only with its first statement.
         session.execute(text("SELECT 1"))

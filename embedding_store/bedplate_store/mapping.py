@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import uuid
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +62,31 @@ def map_file(path: Path, access: Literal["random", "sequential"]) -> NDArray[np.
     if hasattr(mmap, _ADVICE[access]):
         mapped.madvise(getattr(mmap, _ADVICE[access]))
     return np.frombuffer(mapped, np.uint8)
+
+
+def prune_cache(cache_dir: Path, keep: Collection[str], before: datetime) -> int:
+    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many files went.
+
+    Files left by killed builders go by the same age. Who has a removed file mapped keeps it; who needs it again
+    fetches it again.
+    """
+    removed = 0
+    for path in [
+        *cache_dir.glob("segments/*/*"),
+        *cache_dir.glob("indexes/*/*"),
+        *cache_dir.glob("building/*"),
+    ]:
+        if path.parent.name in keep:
+            continue
+        # Processes share the cache: another one may prune at the same time.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before.timestamp():
+                path.unlink()
+                removed += 1
+    for folder in [*cache_dir.glob("segments/*"), *cache_dir.glob("indexes/*")]:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only goes where it is empty
+    return removed
 
 
 def _checked_size(path: Path, key: str, bytes_: int) -> Path:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -21,7 +22,7 @@ from bedplate.errors import BedplateError, InternalError, NotFound, SpaceNotRead
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.database import Database
 from bedplate_store.indexes import IndexDocument, VectorIndex, index_key, open_index
-from bedplate_store.mapping import local_file
+from bedplate_store.mapping import local_file, prune_cache
 from bedplate_store.objects import ObjectStore
 from bedplate_store.overlay import Overlay
 from bedplate_store.segments import Segment, open_segment
@@ -34,6 +35,8 @@ __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders
 logger = logging.getLogger(__name__)
 
 _LOAD_ATTEMPTS = 3
+_PRUNE_SECONDS = 600.0
+_CACHED_UNUSED = timedelta(hours=1)
 
 
 @dataclass
@@ -100,6 +103,17 @@ class SpaceReaders:
         """A reader that sees everything acknowledged before this call; raises as :meth:`get`."""
         return self._refresh(SpaceKey(foundation, version, space), force=True)
 
+    def prune_cache(self, before: datetime) -> int:
+        """Remove what was fetched before ``before`` and no reader here uses; returns how many files went.
+
+        The thread does it by itself: fetched write segments and superseded snapshots go after an hour.
+        """
+        used = set()
+        for entry in list(self._entries.values()):
+            if entry.reader is not None:
+                used |= entry.reader.digests
+        return prune_cache(self._cache_dir, used, before)
+
     def start(self) -> None:
         """Refresh in a thread of its own from now on."""
         if self._thread is None:
@@ -124,7 +138,11 @@ class SpaceReaders:
         self.close()
 
     def _run(self) -> None:
+        pruned_at = self._clock()
         while not self._stopped.wait(self._refresh_seconds / 2):
+            if self._clock() - pruned_at > _PRUNE_SECONDS:
+                pruned_at = self._clock()
+                self.prune_cache(datetime.now(UTC) - _CACHED_UNUSED)
             for key in list(self._entries):
                 try:
                     self._refresh(key, force=True)
@@ -208,11 +226,13 @@ class SpaceReaders:
         base: Segment | None = None
         index: VectorIndex | None = None
         overlay = Overlay.empty(key_type, row.dim, dtype)
+        digests = frozenset[str]()
         if reader is not None and reader.snapshot == number:
-            base, index, overlay = reader.base, reader.index, reader.overlay
+            base, index, overlay, digests = reader.base, reader.index, reader.overlay, reader.digests
         elif snapshot is not None:
             base = open_segment(self._objects, snapshot.segments[0]["digest"], self._cache_dir)
             index = self._open_index(snapshot, metric)
+            digests = frozenset(each["digest"] for each in (snapshot.segments[0], snapshot.index) if each)
         writes = [open_segment(self._objects, digest, self._cache_dir) for digest in state.writes]
         return SpaceReader(
             space=key,
@@ -225,6 +245,7 @@ class SpaceReaders:
             base=base,
             index=index,
             overlay=overlay.extended(writes),
+            digests=digests,
         )
 
     def _open_index(self, snapshot: SnapshotRow, metric: Metric) -> VectorIndex | None:

@@ -57,6 +57,7 @@ class SpaceReader:
     Attributes:
         snapshot: number of the snapshot below, 0 where only writes exist.
         sequence: every write up to it is seen, none after it.
+        digests: of the segment and index it has mapped.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class SpaceReader:
         base: Segment | None,
         index: VectorIndex | None,
         overlay: Overlay,
+        digests: frozenset[str] = frozenset(),
     ) -> None:
         self.space = space
         self.dim = dim
@@ -83,6 +85,7 @@ class SpaceReader:
         self.base = base
         self.index = index
         self.overlay = overlay
+        self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
         self._dead = self._superseded()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from bedplate.errors import (
 )
 from bedplate.wire.store import IndexSpecification
 from bedplate_store import compaction
-from bedplate_store.readers import SpaceReader
+from bedplate_store.objects import LocalObjectStore
+from bedplate_store.readers import SpaceReader, SpaceReaders
 from bedplate_store.spaces import SpaceKey
 
 DIM = 4
@@ -224,6 +225,29 @@ def test_the_thread_brings_new_writes_by_itself(store: Any) -> None:
             readers._stopped.wait(0.001)
         assert entry.reader is not None
         assert entry.reader.lookup([1]).vectors[0, 0] == 2
+
+
+def test_the_cache_keeps_only_what_readers_use(store: Any, tmp_path: Any) -> None:
+    if isinstance(store.objects, LocalObjectStore):
+        pytest.skip("local objects are read in place")
+    space = store.space()
+    readers = SpaceReaders(store.database, store.objects, tmp_path, refresh_seconds=0)
+    store.embed(space, [1], rows(1))
+    readers.get(*space)
+    store.upsert(space, [2], rows(2))
+    store.embed(space, [1], rows(3))
+    reader = readers.get(*space)
+    (tmp_path / "building").mkdir()
+    (tmp_path / "building" / "left-by-a-killed-builder").touch()
+    now = datetime.now(UTC)
+    assert readers.prune_cache(now - timedelta(hours=1)) == 0
+    assert readers.prune_cache(now + timedelta(hours=1)) > 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} == reader.digests
+    fresh = SpaceReaders(store.database, store.objects, tmp_path).get(*space)
+    assert (
+        fresh.lookup([1, 2]).vectors[:, 0].tolist() == reader.lookup([1, 2]).vectors[:, 0].tolist() == [3, 2]
+    )
 
 
 def test_a_lost_database_leaves_the_reader_as_it_is(
