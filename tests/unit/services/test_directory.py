@@ -1,0 +1,100 @@
+"""Which reader answers: fresh, stale for a moment, never older."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from bedplate.errors import InvalidRequest, NotFound
+from bedplate_services.directory import SpaceDirectory
+
+
+class Readers:
+    """Numbers what it opens; ``gate`` holds an opening back."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.missing = False
+
+    def get(self, foundation: str, version: int, space: str) -> Any:
+        assert self.gate.wait(10)
+        if self.missing:
+            raise NotFound("Gone.")
+        self.opened += 1
+        return f"{foundation}@{version}/{space} #{self.opened}"
+
+
+class Setting:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.readers = Readers()
+        self.directory = SpaceDirectory(
+            None,  # type: ignore[arg-type]  # numbers need no registry
+            self.readers,  # type: ignore[arg-type]  # all it is asked for
+            fresh_seconds=0.25,
+            stale_seconds=1.0,
+            clock=lambda: self.now,
+        )
+
+    async def reader(self, at: float) -> Any:
+        self.now = at
+        return (await self.directory.locate("core@7", "item")).reader
+
+
+@pytest.fixture
+def setting() -> Setting:
+    return Setting()
+
+
+def test_fresh_stale_and_too_old(setting: Setting) -> None:
+    async def run() -> None:
+        assert await setting.reader(0.0) == "core@7/item #1"
+        assert await setting.reader(0.24) == "core@7/item #1"
+        setting.readers.gate.clear()
+        assert await setting.reader(0.5) == "core@7/item #1", "the old one serves while the new one opens"
+        setting.readers.gate.set()
+        assert await setting.reader(1.6) == "core@7/item #2", "too old: waits"
+
+    asyncio.run(run())
+
+
+def test_many_at_once_open_once(setting: Setting) -> None:
+    async def run() -> None:
+        found = await asyncio.gather(*(setting.reader(0.0) for _ in range(20)))
+        assert set(found) == {"core@7/item #1"}
+
+    asyncio.run(run())
+
+
+def test_forgetting_while_one_is_being_opened(setting: Setting) -> None:
+    async def run() -> None:
+        setting.readers.gate.clear()
+        before = asyncio.create_task(setting.reader(0.0))
+        await asyncio.sleep(0)
+        setting.directory.forget()
+        setting.readers.gate.set()
+        await before
+        assert setting.readers.opened == 1
+        await setting.reader(0.0)
+        assert setting.readers.opened == 2, "what was opened before the write is not used after it"
+
+    asyncio.run(run())
+
+
+def test_errors_are_not_remembered(setting: Setting) -> None:
+    async def run() -> None:
+        setting.readers.missing = True
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                await setting.reader(0.0)
+        setting.readers.missing = False
+        assert await setting.reader(0.0) == "core@7/item #1"
+        with pytest.raises(InvalidRequest):
+            await setting.directory.locate("core", "item")
+
+    asyncio.run(run())
