@@ -18,6 +18,7 @@ from bedplate.errors import InternalError
 from bedplate_store.objects import ObjectStore
 
 _HASH_CHUNK_BYTES = 1 << 20
+_CACHED = ("segments/*/*", "indexes/*/*", "building/*")
 _ADVICE = {"random": "MADV_RANDOM", "sequential": "MADV_SEQUENTIAL"}
 
 
@@ -65,17 +66,13 @@ def map_file(path: Path, access: Literal["random", "sequential"]) -> NDArray[np.
 
 
 def prune_cache(cache_dir: Path, keep: Collection[str], before: datetime) -> int:
-    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many files went.
+    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many files.
 
-    Files left by killed builders go by the same age. Who has a removed file mapped keeps it; who needs it again
-    fetches it again.
+    Files left by killed builders go by the same age. Who has a removed file mapped keeps it; who needs it
+    again fetches it again.
     """
     removed = 0
-    for path in [
-        *cache_dir.glob("segments/*/*"),
-        *cache_dir.glob("indexes/*/*"),
-        *cache_dir.glob("building/*"),
-    ]:
+    for path in [path for pattern in _CACHED for path in cache_dir.glob(pattern)]:
         if path.parent.name in keep:
             continue
         # Processes share the cache: another one may prune at the same time.

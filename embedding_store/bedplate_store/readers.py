@@ -108,7 +108,7 @@ class SpaceReaders:
 
         The thread does it by itself: fetched write segments and superseded snapshots go after an hour.
         """
-        used = set()
+        used: set[str] = set()
         for entry in list(self._entries.values()):
             if entry.reader is not None:
                 used |= entry.reader.digests

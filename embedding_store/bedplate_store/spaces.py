@@ -93,7 +93,10 @@ def find_row(session: ReadSession, key: SpaceKey, *, lock: bool = False) -> Spac
         SpaceRow.version == key.version,
         SpaceRow.space == key.space,
     )
-    return session.scalar(query.with_for_update() if lock else query)
+    if lock:
+        # Read anew even if this session has seen the row before: what it saw then may have changed.
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return session.scalar(query)
 
 
 def space_row(session: ReadSession, key: SpaceKey, *, lock: bool = False) -> SpaceRow:
