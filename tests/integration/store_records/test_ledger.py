@@ -259,6 +259,24 @@ def test_cancelling_takes_the_leases(database: Database, now: datetime) -> None:
     assert reconciler.reconcile(database, now + timedelta(days=1), 60) == reconciler.Report(0, 0, 0)
 
 
+def test_a_partition_given_back_is_due_at_once_and_uncounted(database: Database, now: datetime) -> None:
+    job = create(database, now, [1], max_attempts=1)
+    (partition_id,) = sent(database, now)
+    claim = claimed(database, partition_id, now)
+    leases.heartbeat(database, claim, LEASE, now, done=4)
+    leases.release(database, claim, now)
+    assert get(database, job).progress[0].done == 0
+    with pytest.raises(LeaseLost):
+        leases.release(database, claim, now)
+    with pytest.raises(LeaseLost):
+        commit(database, claim, {}, now)
+    assert sent(database, now) == [partition_id]
+    again = claimed(database, partition_id, now)
+    assert (again.attempt, again.fencing_token) == (1, 2)
+    commit(database, again, {}, now)
+    assert get(database, job).state == "succeeded"
+
+
 def test_an_unknown_partition_is_not_claimed(database: Database, now: datetime) -> None:
     assert leases.claim(database, "job-none/0/0", "worker", LEASE, now) is None
 
