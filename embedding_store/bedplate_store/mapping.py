@@ -66,7 +66,7 @@ def map_file(path: Path, access: Literal["random", "sequential"]) -> NDArray[np.
 
 
 def prune_cache(cache_dir: Path, keep: Collection[str], before: datetime) -> int:
-    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many files.
+    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many.
 
     Files left by killed builders go by the same age. Who has a removed file mapped keeps it; who needs it
     again fetches it again.

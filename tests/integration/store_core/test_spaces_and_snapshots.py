@@ -192,10 +192,11 @@ def test_publishing_trusts_no_row_its_session_read_earlier(store: Any) -> None:
         pytest.skip("on SQLite a second writer waits, so the row cannot change meanwhile")
     key = store.space()
     slow = store.prepare(key, store.partition(key, [1], rows(1)))
-    with pytest.raises(SnapshotMoved), store.database.write() as session:
+    with store.database.write() as session:
         assert spaces.space_row(session, key).snapshot is None
         store.embed(key, [2], rows(2))
-        snapshots.publish(session, slow, objects=store.objects, job=None, now=NOW)
+        with pytest.raises(SnapshotMoved):
+            snapshots.publish(session, slow, objects=store.objects, job=None, now=NOW)
 
 
 def test_of_many_publishers_one_wins(store: Any) -> None:
