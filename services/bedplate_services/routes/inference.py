@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from bedplate.codecs import ARROW, JSON, TaeColumns, encode_tae_arrow, negotiate
-from bedplate.errors import InvalidRequest
+from bedplate.errors import InvalidRequest, NotFound, VersionNotReady
 from bedplate.wire.serving import (
     RankAnswer,
     RankRequest,
@@ -30,11 +30,12 @@ from bedplate_services.composition import Platform
 from bedplate_services.openapi import arrow_answer, problem_responses
 from bedplate_services.routes.common import House, PathName
 from bedplate_services.serving.batching import MicroBatcher
-from bedplate_services.serving.models import LoadedFoundation, ModelKeeper, ModelSet
+from bedplate_services.serving.models import LoadedExpert, LoadedFoundation, ModelKeeper, ModelSet
 from bedplate_services.serving.passes import Asked, Served
 from bedplate_store.times import instant, microseconds
 
 router = APIRouter(prefix="/v1", tags=["inference"])
+FoundT = TypeVar("FoundT")
 _FUTURE_TOLERANCE = timedelta(seconds=60)
 _COLUMNS = "request_id, item, position, and tae:core@7, prediction:core@7 for each version"
 
@@ -45,6 +46,17 @@ class Serving:
 
     keeper: ModelKeeper
     batcher: MicroBatcher[Asked, Served]
+
+
+async def _from_models(serving: Serving, ask: Callable[[ModelSet], FoundT]) -> FoundT:
+    """What ``ask`` finds in the models. Where they lack it, the registry may have moved since it was last
+    polled: it is followed at once, so that what was promoted a moment ago already answers.
+    """
+    try:
+        return ask(serving.keeper.current)
+    except (NotFound, VersionNotReady):
+        await run_in_threadpool(serving.keeper.poll)
+        return ask(serving.keeper.current)
 
 
 async def _serving(request: Request) -> Serving:
@@ -68,7 +80,7 @@ async def compute_tae(
     answer leaves.
     Logging is for the owner of the surface."""
     media = negotiate(request.headers.get("accept"), (JSON, ARROW)).name
-    asked = await _asked(house, models.keeper.current, caller, document)
+    asked = await _asked(house, models, caller, document)
     served = await models.batcher.submit(asked)
     if media == ARROW:
         return Response(encode_tae_arrow([_columns(served, document)]), media_type=ARROW)
@@ -86,8 +98,7 @@ async def compute_tae_batch(
 ) -> Response:
     """Each is answered and logged as if it had come alone; an error of one is the answer to all."""
     media = negotiate(request.headers.get("accept"), (JSON, ARROW)).name
-    current = models.keeper.current
-    asked = [await _asked(house, current, caller, one) for one in document.requests]
+    asked = [await _asked(house, models, caller, one) for one in document.requests]
     served = await models.batcher.submit_all(asked)
     pairs = list(zip(served, document.requests, strict=True))
     if media == ARROW:
@@ -106,12 +117,10 @@ async def rank(
 ) -> Response:
     """The serving version of the expert answers, on the one foundation version it is pinned to. With
     `log` the TAE of all active versions are logged; logging is for the owner of the surface."""
-    current = models.keeper.current
-    await _check_surface(house, current, caller, surface, log=document.log)
-    expert = current.expert(surface, document.expert)
-    foundations = [current.foundation(expert.wanted.pinned)] if expert.wanted.pinned else []
-    if document.log and current.active:
-        foundations += [one for one in current.chosen(None) if one not in foundations]
+    await _check_surface(house, models.keeper.current, caller, surface, log=document.log)
+    expert, foundations = await _from_models(
+        models, lambda current: _ranking_models(current, surface, document)
+    )
     asked = Asked(
         request_id=document.request_id or uuid.uuid4().hex,
         user=document.user,
@@ -136,9 +145,20 @@ async def rank(
     return _json(answer)
 
 
-async def _asked(house: Platform, models: ModelSet, caller: Principal, document: TaeRequest) -> Asked:
-    await _check_surface(house, models, caller, document.surface, log=document.log)
-    foundations: Sequence[LoadedFoundation] = models.chosen(document.versions)
+def _ranking_models(
+    models: ModelSet, surface: str, document: RankRequest
+) -> tuple[LoadedExpert, list[LoadedFoundation]]:
+    """The expert and the versions it takes: the pinned one first, then, if it is logged, all active ones."""
+    expert = models.expert(surface, document.expert)
+    foundations = [models.foundation(expert.wanted.pinned)] if expert.wanted.pinned else []
+    if document.log and models.active:
+        foundations += [one for one in models.chosen(None) if one not in foundations]
+    return expert, foundations
+
+
+async def _asked(house: Platform, models: Serving, caller: Principal, document: TaeRequest) -> Asked:
+    await _check_surface(house, models.keeper.current, caller, document.surface, log=document.log)
+    foundations = await _from_models(models, lambda current: current.chosen(document.versions))
     return _plain(
         Asked(
             request_id=document.request_id or uuid.uuid4().hex,
