@@ -108,7 +108,7 @@ def client(platform: Platform) -> Iterator[Client]:
 def embed() -> Callable[..., str]:
     """Start the embed job that every test runs: many small partitions of one state of the world."""
 
-    def start(client: Client, reference: str, partitions: int = 150) -> str:
+    def start(client: Client, reference: str, partitions: int = 100) -> str:
         return client.spaces.embed(reference, EmbedRequest(as_of=AS_OF, partitions=partitions))
 
     return start
@@ -153,8 +153,12 @@ class UpProcess:
     process: subprocess.Popen[str]
     announced: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def token(self) -> str:
+        return (self.data / "admin-token").read_text().strip()
+
     def client(self) -> Client:
-        return Client(self.announced["url"], (self.data / "admin-token").read_text().strip())
+        return Client(self.announced["url"], self.token)
 
     def pids(self) -> list[int]:
         """The supervisor and its children, as it recorded them."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bedplate import Client
 from bedplate_services.supervisor.platform import Platform
@@ -29,7 +32,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     assert disturbed == undisturbed
 
 
-def test_a_killed_platform_finishes_its_job_after_the_next_start(
+def test_a_killed_platform_goes_on_where_it_was(
     tmp_path: Path,
     world: Any,
     client: Client,
@@ -38,15 +41,28 @@ def test_a_killed_platform_finishes_its_job_after_the_next_start(
     wait_for_middle: Callable[..., Any],
     snapshot_digest: Callable[..., str],
 ) -> None:
+    """An embed job is under way, and writes have just been acknowledged, when every process is killed."""
     first = up(tmp_path)
+    port = first.announced["url"].rpartition(":")[2]
+    vectors = np.arange(48, dtype=np.float32).reshape(3, 16)
     with first.client() as victim:
         world.populate(victim)
         job = embed(victim, "core@1/item")
+        victim.spaces.upsert("core@2/item", ["a", "b", "c"], vectors)
+        victim.spaces.delete("core@2/item", ["b"])
         wait_for_middle(victim, job)
         first.kill_all()
-    second = up(tmp_path)
+
+    killed_at = datetime.now(UTC)
+    second = up(tmp_path, "--port", port, "--inference-port", "0")
+    assert second.announced["url"] == first.announced["url"], "no orphan held the port"
+    assert second.token == first.token
     with second.client() as survivor:
+        found = survivor.spaces.lookup("core@2/item", ["a", "b", "c"])
+        assert found.found.tolist() == [True, False, True]
+        np.testing.assert_array_equal(found.vectors[[0, 2]], vectors[[0, 2]])
         disturbed = snapshot_digest(survivor, job, "core@1/item")
+        assert survivor.jobs.get(job).finished_at > killed_at
         assert survivor.spaces.lookup("core@1/item", world.keys).found.all()
     undisturbed = snapshot_digest(client, embed(client, "core@1/item"), "core@1/item")
     assert disturbed == undisturbed

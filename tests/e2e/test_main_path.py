@@ -38,8 +38,8 @@ def test_embedded_items_are_what_the_model_gives_and_can_be_searched(
 def test_the_snapshot_tells_how_it_was_made(client: Client, world: Any, embed: Callable[..., str]) -> None:
     job = embed(client, "core@2/item", partitions=3)
     client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=90)
-    snapshot = client.spaces.snapshots("core@2/item")[-1]
-    assert (snapshot.job, snapshot.rows) == (job, len(world.keys))
+    (snapshot,) = [each for each in client.spaces.snapshots("core@2/item") if each.job == job]
+    assert snapshot.rows == len(world.keys)
     assert snapshot.recall_at_10 is not None
     assert snapshot.recall_at_10 >= 0.95
 

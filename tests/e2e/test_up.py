@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import stat
@@ -14,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from bedplate_services.supervisor.children import ChildFailed, RestartPolicy
+from bedplate_services.supervisor.data_directory import DirectoryLock
+from bedplate_services.supervisor.platform import Platform
 
 PATIENCE_SECONDS = 90.0
 
@@ -53,10 +57,6 @@ def test_a_first_start_makes_what_a_client_needs_and_a_second_up_is_refused(
     started.process.communicate()
     assert not any(alive(pid) for pid in pids)
 
-    again = up(tmp_path)
-    assert json.loads((tmp_path / "client.json").read_text())["token"] == known["token"]
-    assert again.announced["data"] == str(tmp_path)
-
 
 def test_a_port_in_use_is_named_with_the_option_that_helps(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -67,14 +67,14 @@ def test_a_port_in_use_is_named_with_the_option_that_helps(tmp_path: Path) -> No
     assert "--port 0" in refused.stderr
 
 
-def test_the_children_of_a_killed_supervisor_make_room_for_the_next(
-    tmp_path: Path, up: Callable[..., Any]
-) -> None:
-    first = up(tmp_path)
-    port = first.announced["url"].rpartition(":")[2]
-    pids = first.pids()
-    os.kill(first.process.pid, signal.SIGKILL)
-    first.process.communicate()
-    second = up(tmp_path, "--port", port)
-    assert second.announced["url"] == first.announced["url"]
-    assert not any(alive(pid) for pid in pids)
+def test_a_child_that_cannot_start_ends_the_platform_with_the_reason(tmp_path: Path) -> None:
+    platform = Platform(
+        tmp_path,
+        environment={"BEDPLATE_OBJECTS_URL": "gopher://nowhere"},
+        policy=lambda: RestartPolicy(crashes_max=1),
+    )
+    with pytest.raises(ChildFailed, match=r"not started again(.|\n)*gopher"):
+        platform.start()
+    assert not (tmp_path / "processes.json").exists()
+    with DirectoryLock(platform.directory):
+        pass

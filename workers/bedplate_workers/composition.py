@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 
@@ -42,7 +43,7 @@ def open_workplace(settings: WorkerSettings) -> Workplace:
         registry=registry,
         store=StoreDatabase(settings.store_database_url),
         objects=objects,
-        checkpoints=Checkpoints(files, FoundationRuntime.load),
+        checkpoints=Checkpoints(files, partial(FoundationRuntime.load, device=settings.device)),
         cache_dir=settings.cache_dir / "segments",
         spool_dir=settings.spool_dir,
         collect_grace_seconds=settings.collect_grace_seconds,

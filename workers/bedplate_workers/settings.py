@@ -17,6 +17,7 @@ class WorkerSettings(BaseSettings):
         lease_seconds: how long a partition stays with a worker that gives no sign of life.
         resend_seconds: how long a due partition waits for a worker before its message is sent again; one can
             get lost with a broker or with a worker that had only just received it.
+        device: where models run: "cpu", or "cuda" for a worker with a GPU of its own.
         collect_grace_seconds: an object younger than this is never collected, referred to or not.
         metrics_port: the reconciler serves the ledger's queue depth and age here; None: nowhere.
     """
@@ -35,6 +36,7 @@ class WorkerSettings(BaseSettings):
     lease_seconds: float = Field(default=30, gt=0)
     resend_seconds: float = Field(default=30, gt=0)
     collect_grace_seconds: float = Field(default=3600, ge=0)
+    device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
     metrics_host: str = "127.0.0.1"

@@ -93,7 +93,7 @@ def announce(platform: Platform, console: Console, as_json: bool) -> None:
             f"admin token         {directory.admin_token}   (the SDK and the command line find it)\n"
             f"logs                {directory.logs}\n\n"
             "Next, in another terminal:\n"
-            "  bedplate foundations        what is registered\n"
+            "  bedplate status             what it holds\n"
             "  bedplate demo               the whole loop on MovieLens-1M\n"
             "Ctrl-C stops it; what was acknowledged stays.",
             title="Bedplate is up",
