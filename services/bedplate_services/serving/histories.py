@@ -26,6 +26,12 @@ class HistoryCaches:
     def __len__(self) -> int:
         return len(self._caches)
 
+    def reaches(self, model: LoadedFoundation, user: str, history: History) -> bool:
+        """Whether the user's cache holds the beginning of ``history``, so that little is left to encode."""
+        known = self._caches.get((model.digest, user))
+        window = history.last(model.runtime.max_history)
+        return known is not None and len(known.history) > 0 and known.is_prefix_of(window)
+
     def prefill(self, model: LoadedFoundation, user: str, history: History) -> HistoryCache:
         """The encoded ``history`` (which ends before the request), from the cache as far as it reaches."""
         key = (model.digest, user)

@@ -25,6 +25,7 @@ from bedplate_store.timelines import TimelineColumns
 from bedplate_store.times import instant
 
 Features = Mapping[str, Mapping[str, Any]]
+NEW_USERS_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,29 @@ class Passes:
         """Fill in this version's TAE and predictions for everyone who asked for them."""
         rows = [row for row, one in enumerate(served) if foundation in one.asked.foundations]
         requests = [_request(served[row].asked, histories[row], features) for row in rows]
-        caches = [self._caches.prefill(foundation, request.user, request.history) for request in requests]
-        results: list[TaeResult] = foundation.runtime.score(caches, requests)
-        for row, result in zip(rows, results, strict=True):
+        for row, result in zip(rows, self._score(foundation, requests), strict=True):
             served[row].tae[foundation.label] = result.tae_MD.astype(foundation.tae_dtype)
             served[row].predictions[foundation.label] = result.prediction_M
+
+    def _score(self, foundation: LoadedFoundation, requests: Sequence[TaeRequest]) -> list[TaeResult]:
+        """Results in order. Several users who are new here are encoded together, which is twice as fast
+        as one by one and caches nothing; everybody else is encoded into, and scored against, the caches.
+        """
+        runtime, results = foundation.runtime, dict[int, TaeResult]()
+        new = [
+            place
+            for place, request in enumerate(requests)
+            if not self._caches.reaches(foundation, request.user, request.history)
+        ]
+        if len(new) >= NEW_USERS_TOGETHER:
+            found = runtime.tae([requests[place] for place in new])
+            results.update(zip(new, found, strict=True))
+        cached = [place for place in range(len(requests)) if place not in results]
+        if cached:
+            chosen = [requests[place] for place in cached]
+            caches = [self._caches.prefill(foundation, one.user, one.history) for one in chosen]
+            results.update(zip(cached, runtime.score(caches, chosen), strict=True))
+        return [results[place] for place in range(len(requests))]
 
     def _log_all(self, records: list[ImpressionRecord]) -> None:
         """Before any answer leaves. A conflict logs nothing, and each request is then tried alone."""
@@ -159,7 +178,7 @@ def history_of(columns: TimelineColumns) -> History:
 
 
 def _distinct(batch: Sequence[Asked]) -> list[LoadedFoundation]:
-    return list({one.digest: one for asked in batch for one in asked.foundations}.values())
+    return list({one.label: one for asked in batch for one in asked.foundations}.values())
 
 
 def _request(asked: Asked, history: History, features: Features) -> TaeRequest:

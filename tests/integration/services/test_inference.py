@@ -245,6 +245,30 @@ def test_a_batch_is_answered_in_order(served: Served) -> None:
     assert [one.request_id for one in decode_tae_arrow(response.content)] == ["a", "b"]
 
 
+def test_new_users_together_are_answered_as_alone(served: Served) -> None:
+    users = [f"new-{number}" for number in range(5)]
+    events = [
+        {"user": user, "item": "i2", "action": "like", "surface": "feed", "event_time": NOW.isoformat()}
+        for user in users
+    ]
+    served.world.ok("POST", "/v1/events", "feed-team", json={"events": events})
+    served.world.clock.advance(60)
+    requests = [_request(user=user, log=False) for user in [*users, "u1"]]
+    together = served.ok("/v1/tae/batch", {"requests": requests})["answers"]
+    alone = [served.ok("/v1/tae", request) for request in requests]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one["versions"][0]["vectors"], other["versions"][0]["vectors"], atol=2e-3)
+
+
+def test_one_checkpoint_published_twice(served: Served, checkpoints: dict[str, Path]) -> None:
+    _publish(served.world, "/v1/foundations/core/versions", "core-team", checkpoints["core@1"])
+    served.world.move("candidate", 2)
+    served.poll()
+    first, second = served.ok("/v1/tae", _request())["versions"]
+    assert (first["version"], second["version"]) == ("core@1", "core@2")
+    assert first["vectors"] == second["vectors"]
+
+
 def test_the_same_request_id_with_other_candidates_is_a_conflict(served: Served) -> None:
     served.ok("/v1/tae", _request(request_id="r"))
     problem = served.problem("/v1/tae", _request(request_id="r", candidates=["i1"]))
