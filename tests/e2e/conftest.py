@@ -32,7 +32,7 @@ EVENTS_PER_USER = 40
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = START + timedelta(days=300)
 SHORT_LEASES = {"BEDPLATE_LEASE_SECONDS": "3", "BEDPLATE_RESEND_SECONDS": "3"}
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_readers_follow_an_alias_without_a_failed_or_mixed_answer(
     expected = {}
     for version in ("core@1", "core@2"):
         job = embed(client, f"{version}/item", partitions=3)
-        client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=90)
+        client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=120)
         expected[version] = client.spaces.lookup(f"{version}/item", keys).vectors
     assert not np.allclose(expected["core@1"], expected["core@2"])
     client.aliases.move("core", "production", 1)

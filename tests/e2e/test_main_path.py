@@ -15,7 +15,7 @@ from bedplate_modeling.runtime import FoundationRuntime
 def test_embedded_items_are_what_the_model_gives_and_can_be_searched(
     client: Client, world: Any, embed: Callable[..., str]
 ) -> None:
-    job = client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=90)
+    job = client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=120)
     assert {stage.stage: (stage.done, stage.total) for stage in job.progress} == {
         "embed": (len(world.keys), len(world.keys)),
         "index": (len(world.keys), len(world.keys)),
@@ -37,7 +37,7 @@ def test_embedded_items_are_what_the_model_gives_and_can_be_searched(
 
 def test_the_snapshot_tells_how_it_was_made(client: Client, world: Any, embed: Callable[..., str]) -> None:
     job = embed(client, "core@2/item", partitions=3)
-    client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=90)
+    client.jobs.watch(job, poll_seconds=0.05, timeout_seconds=120)
     (snapshot,) = [each for each in client.spaces.snapshots("core@2/item") if each.job == job]
     assert snapshot.rows == len(world.keys)
     assert snapshot.recall_at_10 is not None
@@ -47,7 +47,7 @@ def test_the_snapshot_tells_how_it_was_made(client: Client, world: Any, embed: C
 def test_users_are_embedded_from_their_timelines(
     client: Client, world: Any, embed: Callable[..., str]
 ) -> None:
-    client.jobs.watch(embed(client, "core@1/user", partitions=4), poll_seconds=0.05, timeout_seconds=90)
+    client.jobs.watch(embed(client, "core@1/user", partitions=4), poll_seconds=0.05, timeout_seconds=120)
     found = client.spaces.lookup("core@1/user", ["user-0", "user-149", "user-150"])
     assert found.found.tolist() == [True, True, False]
     np.testing.assert_allclose(np.linalg.norm(found.vectors[:2].astype(np.float64), axis=1), 1.0, atol=1e-3)

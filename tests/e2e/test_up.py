@@ -19,7 +19,7 @@ from bedplate_services.supervisor.children import ChildFailed, RestartPolicy
 from bedplate_services.supervisor.data_directory import DirectoryLock
 from bedplate_services.supervisor.platform import Platform
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 120.0
 
 
 def run_up(*options: str) -> subprocess.CompletedProcess[str]:

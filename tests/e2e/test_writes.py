@@ -21,7 +21,7 @@ VISIBLE_SECONDS = 2.0
 def test_writes_are_visible_to_a_reader_in_another_process_within_two_seconds(
     platform: Platform, client: Client, world: Any, embed: Callable[..., str], tmp_path: Path
 ) -> None:
-    client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=90)
+    client.jobs.watch(embed(client, "core@1/item"), poll_seconds=0.05, timeout_seconds=120)
     database = Database(platform.directory.store_database_url)
     readers = SpaceReaders(database, open_object_store(platform.directory.objects_url), tmp_path)
     changed, deleted = world.keys[0], world.keys[1]
