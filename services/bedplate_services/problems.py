@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -135,6 +135,11 @@ def from_exception(error: Exception) -> BedplateError:
         return _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest)(_framework_detail(error))
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         return Unavailable("The metadata database cannot be reached just now; try again in a moment.")
+    if isinstance(error, DataError | OverflowError):
+        # Numbers beyond 64 bits and NUL characters pass as JSON and are refused by the database.
+        return InvalidRequest(
+            "A value in the request cannot be stored: a number is too large, or a text holds a NUL character."
+        )
     return InternalError(
         "Something broke inside the platform; the request id finds it in the logs. Trying again may help."
     )

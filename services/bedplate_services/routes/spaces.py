@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from bedplate.codecs import (
@@ -65,7 +65,10 @@ Owned = Annotated[Version, Depends(_owned)]
 
 @router.get("", summary="List the spaces", responses=problem_responses(404))
 def list_spaces(
-    house: House, caller: Caller, foundation: Name | None = None, version: int | None = None
+    house: House,
+    caller: Caller,
+    foundation: Name | None = None,
+    version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Page[Space]:
     """All of them, or those of one foundation or version."""
     if foundation is not None:

@@ -65,6 +65,19 @@ def test_request_id_is_kept_or_made(world: World) -> None:
     assert len(made.headers["x-request-id"]) == 32
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("GET", "/v1/spaces/core@99999999999999999999/item", None),
+        ("POST", "/v1/spaces/core@99999999999999999999/item/lookup", {"keys": [1]}),
+        ("PUT", "/v1/foundations/core/aliases/production", {"version": 10**30}),
+        ("GET", "/v1/foundations/core/versions/99999999999999999999", None),
+    ],
+)
+def test_numbers_beyond_any_column(world: World, method: str, path: str, document: Any) -> None:
+    assert world.problem(method, path, json=document)["status"] in (404, 422)
+
+
 @pytest.fixture
 def broken() -> Iterator[TestClient]:
     app = FastAPI()
