@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 
 import torch
@@ -10,25 +9,11 @@ import torch
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
-from bedplate_store.objects import ObjectStore, open_object_store
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
+from bedplate_workers.clocks import system_clock
 from bedplate_workers.handlers import Workplace
 from bedplate_workers.settings import WorkerSettings
-
-
-def system_clock() -> datetime:
-    """Now, as an aware UTC time."""
-    return datetime.now(UTC)
-
-
-def open_objects(settings: WorkerSettings) -> ObjectStore:
-    secret = settings.s3_secret_key
-    return open_object_store(
-        settings.objects_url,
-        access_key=settings.s3_access_key,
-        secret_key=secret.get_secret_value() if secret else None,
-        region=settings.s3_region,
-    )
+from bedplate_workers.storage import open_objects
 
 
 def open_workplace(settings: WorkerSettings) -> Workplace:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.database import WriteSession
 from bedplate_store.leases import Claim
 from bedplate_store.objects import ObjectStore
 from bedplate_workers.checkpoints import Checkpoints
+from bedplate_workers.clocks import Clock
 
-Clock = Callable[[], datetime]
+if TYPE_CHECKING:
+    # torch, 250 MB of it, stays out of the reconciler, which comes by here too.
+    from bedplate_modeling.runtime import FoundationRuntime
+
 Finish = Callable[[WriteSession], dict[str, Any]]
 """Writes what belongs to the partition's result, in the transaction that commits it; returns the result."""
 

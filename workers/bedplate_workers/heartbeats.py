@@ -11,7 +11,7 @@ from bedplate.errors import LeaseLost
 from bedplate_store import leases
 from bedplate_store.database import Database
 from bedplate_store.leases import Claim
-from bedplate_workers.handlers import Clock
+from bedplate_workers.clocks import Clock
 from bedplate_workers.logging import get_logger
 
 BEATS_PER_LEASE = 3

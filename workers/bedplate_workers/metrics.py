@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bedplate_store.database import Database
-from bedplate_workers.handlers import Clock
+from bedplate_workers.clocks import Clock
 from bedplate_workers.queues import backlogs
 
 

@@ -23,14 +23,14 @@ from bedplate_store import reconciler as ledger_reconciler
 from bedplate_store.database import Database
 from bedplate_workers.app import create_app, send_task
 from bedplate_workers.broker import sweep_processed
-from bedplate_workers.composition import open_objects, system_clock
-from bedplate_workers.handlers import Clock
+from bedplate_workers.clocks import Clock, system_clock
 from bedplate_workers.log_sealing import LogSealer
 from bedplate_workers.logging import configure, get_logger
 from bedplate_workers.maintenance import plan_maintenance
 from bedplate_workers.metrics import serve_metrics
 from bedplate_workers.queues import queue_of_partition
 from bedplate_workers.settings import WorkerSettings
+from bedplate_workers.storage import open_objects
 
 DRAIN_SECONDS = 0.2
 RECONCILE_SECONDS = 2.0
