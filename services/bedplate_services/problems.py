@@ -27,7 +27,9 @@ from bedplate.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from bedplate_services.logging import get_logger
 
+_log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "bedplate_request_id"
 
@@ -175,7 +177,11 @@ def response(error: BedplateError, scope: Scope) -> Response:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    answer = response(from_exception(error), request.scope)
+    told = from_exception(error)
+    if isinstance(error, BedplateError) and status_of(told) >= 500:
+        # Raised on purpose, so nobody further out logs it.
+        _log.error("request failed", path=request.url.path, exc_info=error)
+    answer = response(told, request.scope)
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer

@@ -21,6 +21,7 @@ class HistoryCaches:
         self._capacity_bytes = capacity_bytes
         self._metrics = metrics
         self._caches: OrderedDict[tuple[str, str], HistoryCache] = OrderedDict()
+        self._kept: set[str] = set()
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -46,6 +47,9 @@ class HistoryCaches:
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget the caches of models that are no longer served."""
+        if digests == self._kept:
+            return
+        self._kept = digests
         for key in [key for key in self._caches if key[0] not in digests]:
             self.size_bytes -= self._caches.pop(key).size_bytes
 

@@ -50,9 +50,9 @@ def _foundation(folder: Path, seed: int, dtype: str) -> Path:
     return folder
 
 
-def _expert(folder: Path, pinned: str | None) -> Path:
-    inputs = "none" if pinned is None else "tae"
-    spaces = () if pinned is None else (f"{pinned}/tae",)
+def _expert(folder: Path, pinned: str | None, inputs: str) -> Path:
+    names = {"none": (), "tae": ("tae",), "vectors": ("user", "item")}[inputs]
+    spaces = tuple(f"{pinned}/{name}" for name in names)
     config = ExpertConfig(
         surface="feed",
         foundation_inputs=inputs,
@@ -76,7 +76,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "core@1": _foundation(root / "core-1", 1, "float16"),
         "core@2": _foundation(root / "core-2", 2, "float32"),
-        "ranker@1": _expert(root / "ranker-1", "core@1"),
+        "ranker@1": _expert(root / "ranker-1", "core@1", "tae"),
+        "vectors": _expert(root / "vectors", "core@1", "vectors"),
+        "one-stage": _expert(root / "one-stage", None, "none"),
     }
 
 
@@ -276,11 +278,12 @@ def test_the_same_request_id_with_other_candidates_is_a_conflict(served: Served)
     assert [row["item"] for row in served.logged()] == CANDIDATES
 
 
-def _serve_expert(served: Served, checkpoints: dict[str, Path]) -> None:
+def _serve_expert(served: Served, checkpoints: dict[str, Path], name: str = "ranker@1", **pin: str) -> None:
     world = served.world
     world.ok("POST", "/v1/experts", "feed-team", json={"name": "ranker", "surface": "feed"})
-    pin = {"pinned_version": "core@1", "pinned_space": "tae"}
-    _publish(world, "/v1/experts/ranker/versions", "feed-team", checkpoints["ranker@1"], **pin)
+    if name == "ranker@1":
+        pin = {"pinned_version": "core@1", "pinned_space": "tae"}
+    _publish(world, "/v1/experts/ranker/versions", "feed-team", checkpoints[name], **pin)
     world.ok("PUT", "/v1/experts/ranker/serving", "feed-team", json={"version": 1})
     served.poll()
 
@@ -295,25 +298,57 @@ def test_ranking_scores_the_logged_bytes(served: Served, checkpoints: dict[str, 
     rows = served.logged()
     assert [row["expert"] for row in rows] == ["ranker@1"] * 3
     np.testing.assert_array_equal([row["score"] for row in rows], np.array(answer["scores"], np.float32))
-    recent = range(4, 8)
-    history = History(
-        [ITEMS[number] for number in recent],
-        ["like" if number % 2 else "skip" for number in recent],
-        ["feed"] * 4,
-        np.array(
-            [int((NOW - timedelta(hours=10 - number)).timestamp() * 1000) for number in recent], np.int64
-        ),
-    )
-    inputs = ExpertRows(
-        items=CANDIDATES,
-        request_index_N=np.zeros(3, np.int64),
-        histories=[history],
-        request_at_ms_R=np.array([int(NOW.timestamp() * 1000)]),
-        tae_ND=np.array([row["tae:core@1"] for row in rows], np.float32),
-        item_features={"unseen": {"genre": "a"}},
-    )
+    inputs = _inputs(tae_ND=np.array([row["tae:core@1"] for row in rows], np.float32))
     expected = ExpertRuntime.load(checkpoints["ranker@1"]).score(inputs)
     np.testing.assert_allclose(answer["scores"], expected, rtol=1e-6)
+
+
+def _recent() -> History:
+    """The user's last four events."""
+    numbers = range(4, 8)
+    times = [int((NOW - timedelta(hours=10 - number)).timestamp() * 1000) for number in numbers]
+    actions = ["like" if number % 2 else "skip" for number in numbers]
+    return History([ITEMS[number] for number in numbers], actions, ["feed"] * 4, np.array(times, np.int64))
+
+
+def _inputs(**vectors: Any) -> ExpertRows:
+    return ExpertRows(
+        items=CANDIDATES,
+        request_index_N=np.zeros(3, np.int64),
+        histories=[_recent()],
+        request_at_ms_R=np.array([int(NOW.timestamp() * 1000)]),
+        item_features={"unseen": {"genre": "a"}},
+        **vectors,
+    )
+
+
+def test_an_expert_on_vectors_reads_them_from_the_store(served: Served, checkpoints: dict[str, Path]) -> None:
+    random = np.random.default_rng(1)
+    user, items = random.random((1, 8), np.float32), random.random((2, 8), np.float32)
+    served.world.upsert("core@1/user", ["u1"], user)
+    pin = {"pinned_version": "core@1", "pinned_space": "item"}
+    _serve_expert(served, checkpoints, "vectors", **pin)
+    request = {"user": "u1", "candidates": CANDIDATES, "log": False}
+    assert served.problem("/v1/surfaces/feed/rank", request)["code"] == "space_not_ready"
+    served.world.upsert("core@1/item", CANDIDATES[:2], items)
+    answer = served.ok("/v1/surfaces/feed/rank", request)
+    rows = _inputs(
+        user_vectors_ND=np.repeat(user.astype(np.float16).astype(np.float32), 3, axis=0),
+        user_found_N=np.ones(3, np.bool_),
+        item_vectors_ND=np.concatenate([items, np.zeros((1, 8))]).astype(np.float16).astype(np.float32),
+        item_found_N=np.array([True, True, False]),
+    )
+    expected = ExpertRuntime.load(checkpoints["vectors"]).score(rows)
+    np.testing.assert_allclose(answer["scores"], expected, rtol=1e-5)
+
+
+def test_a_one_stage_expert_needs_no_foundation(served: Served, checkpoints: dict[str, Path]) -> None:
+    _serve_expert(served, checkpoints, "one-stage")
+    request = {"user": "u1", "candidates": CANDIDATES, "log": False}
+    answer = served.ok("/v1/surfaces/feed/rank", request)
+    assert answer["foundation_version"] is None
+    expected = ExpertRuntime.load(checkpoints["one-stage"]).score(_inputs())
+    np.testing.assert_allclose(answer["scores"], expected, rtol=1e-5)
 
 
 def test_a_rank_uses_only_the_pinned_version(served: Served, checkpoints: dict[str, Path]) -> None:

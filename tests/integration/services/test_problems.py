@@ -9,6 +9,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from bedplate.errors import ERRORS_BY_CODE, InternalError, InvalidRequest, NotFound
 from bedplate_services import problems
@@ -91,6 +93,10 @@ def broken() -> Iterator[TestClient]:
     def database() -> None:
         raise OperationalError("SELECT secret", {}, Exception("host=10.0.0.1 is down"))
 
+    @app.get("/damaged")
+    def damaged() -> None:
+        raise InternalError("A stored object is damaged.")
+
     @app.get("/deliberate")
     def deliberate() -> None:
         raise NotFound("There is no such thing here.", name="x")
@@ -105,6 +111,15 @@ def test_a_defect_leaks_nothing(broken: TestClient) -> None:
     assert response.json()["code"] == "internal_error"
     assert response.json()["request_id"] == response.headers["x-request-id"]
     assert "hunter2" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/defect", "/damaged", "/database"])
+def test_the_request_id_finds_a_defect_in_the_log(broken: TestClient, path: str) -> None:
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        response = broken.get(path)
+    failed = [entry for entry in logs if entry["event"] == "request failed"]
+    assert [entry["request_id"] for entry in failed] == [response.headers["x-request-id"]]
+    assert failed[0]["exc_info"] is not None
 
 
 def test_a_database_that_is_away_is_unavailable(broken: TestClient) -> None:
