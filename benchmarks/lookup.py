@@ -1,0 +1,101 @@
+"""Lookup of 100 keys: against the bare gather in process, and against a bare server over HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.errors import InternalError
+from bedplate_store.readers import SpaceReader
+from benchmarks.figures import Figure, Sample, interleave
+from benchmarks.vectors import gapped_keys, random_vectors
+from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
+
+NAME = "lookup"
+KEYS = 100
+CONNECTIONS = (1, 4)
+_BODIES = 512
+
+
+def run(bench: Workbench) -> list[Figure]:
+    """Lookups a second in float32 and float16, in process and over HTTP."""
+    rows = bench.scale.rows
+    keys, vectors = gapped_keys(rows), random_vectors(rows, LOOKUP_DIM)
+    figures = []
+    for space in ("float32", "float16"):
+        bench.say(f"lookup: publishing {rows:,} x {LOOKUP_DIM} {space} ...")
+        bench.publish(space, keys, vectors, None)
+        reader = bench.reader(space)
+        _check(bench, space, keys, vectors)
+        figures.append(_in_process(bench, reader, keys, space))
+        figures += [_over_http(bench, reader, keys, space, connections) for connections in CONNECTIONS]
+    return figures
+
+
+def _check(bench: Workbench, space: str, keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    """A wrong answer is not worth measuring."""
+    rows = _rows(len(keys), 1, seed=1)[0]
+    answer = bench.client.spaces.lookup(f"{REFERENCE}/{space}", keys[rows])
+    if not answer.found.all() or not np.array_equal(answer.vectors, vectors[rows].astype(space)):
+        raise InternalError(f"a lookup in {space} did not give the vectors that were written")
+
+
+def _rows(rows: int, batches: int, seed: int) -> NDArray[np.int64]:
+    """int64 [batches, KEYS]: rows anywhere in the space; each seed gives others, cold for the CPU."""
+    return np.random.default_rng(seed + 10).integers(0, rows, (batches, KEYS))
+
+
+def _in_process(bench: Workbench, reader: SpaceReader, keys: NDArray[np.int64], space: str) -> Figure:
+    calls = bench.scale.of(2000, 300)
+    base = reader.base
+    if base is None:
+        raise InternalError(f"{space} has no base segment")
+    vectors = base.vectors
+    vectors.sum(axis=0, dtype=np.float64)  # every page is in memory before anything is timed
+
+    def product(number: int) -> Sample:
+        return _timed(reader.lookup, [keys[rows] for rows in _rows(len(keys), calls, number)])
+
+    def gather(number: int) -> Sample:
+        return _timed(vectors.__getitem__, list(_rows(len(keys), calls, number)))
+
+    pairs = interleave(bench.scale.rounds, product, gather)
+    return pairs.figure(
+        NAME, f"{KEYS} keys x {LOOKUP_DIM} {space}, in process", "lookups/s", "bare gather vectors[rows]"
+    )
+
+
+def _timed(call: Callable[[Any], object], arguments: list[Any]) -> Sample:
+    seconds = np.empty(len(arguments))
+    for number, argument in enumerate(arguments):
+        began = time.perf_counter()
+        call(argument)
+        seconds[number] = time.perf_counter() - began
+    return Sample(len(seconds) / float(seconds.sum()), seconds)
+
+
+def _over_http(
+    bench: Workbench, reader: SpaceReader, keys: NDArray[np.int64], space: str, connections: int
+) -> Figure:
+    requests = bench.scale.of(3000, 400) * connections
+    answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.dtype).itemsize + 1)
+    bodies = [keys[rows].astype("<i8").tobytes() for rows in _rows(len(keys), _BODIES, seed=2)]
+    api = bench.api_target(f"/v1/spaces/{REFERENCE}/{space}/lookup", bodies)
+    bare = bench.bare_target(answer_bytes, bodies)
+    pairs = interleave(
+        bench.scale.rounds,
+        lambda _: bench.load.fire(api, connections=connections, requests=requests),
+        lambda _: bench.load.fire(bare, connections=connections, requests=requests),
+    )
+    plural = "connection" if connections == 1 else "connections"
+    return pairs.figure(
+        NAME,
+        f"{KEYS} keys x {LOOKUP_DIM} {space}, HTTP, {connections} {plural}",
+        "lookups/s",
+        "bare ASGI, same bytes",
+        {"answer_bytes": answer_bytes},
+    )
