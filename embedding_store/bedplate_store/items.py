@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import func, select
 
 from bedplate.errors import BatchTooLarge, EmptyBatch, NotFound
@@ -27,6 +28,8 @@ from bedplate_store.upserts import conflict_insert
 
 _KEYS_PER_QUERY = 5_000
 _CHUNK_ROWS = 10_000
+_NEVER = -(2**63)
+"""As of when an item without features has none: before everything."""
 
 
 def upsert(session: WriteSession, items: Sequence[Item], *, now: datetime) -> ItemsAccepted:
@@ -57,12 +60,16 @@ def upsert_arrow(session: WriteSession, table: pa.Table, *, now: datetime) -> It
 
 
 def upsert_from_events(session: WriteSession, columns: EventColumns) -> None:
-    """Keep the newest features of every item that came with an event; an older event changes nothing."""
-    newest: dict[str, tuple[str, int]] = {}
+    """Keep the newest features of every item that came with an event; an older event changes nothing.
+
+    An item that comes without features is in the catalogue all the same, with none: it exists, so that embed
+    jobs find it. Anything ever said about it counts for more.
+    """
+    newest = dict.fromkeys(pc.unique(columns.item).to_pylist(), ("{}", _NEVER))
     features_of_rows = columns.features or [None] * len(columns)
     times = columns.event_time_us.tolist()
     for key, time_us, features in zip(columns.item.to_pylist(), times, features_of_rows, strict=True):
-        if features is not None and (key not in newest or time_us >= newest[key][1]):
+        if features is not None and time_us >= newest[key][1]:
             newest[key] = (features, time_us)
     _write(session, newest)
 

@@ -25,7 +25,8 @@ class Overlay:
     column: the keys written or deleted since the snapshot [w], sorted.
     slots: the slot of each key's vector [w] int64, -1 where the key is deleted.
     vectors: [s, d] in the storage dtype; some slots are superseded.
-    exact: the same as float32 [s, d], because NumPy casts float16 too slowly to do it for each search.
+    exact: the same as float32 [s, d], because NumPy casts float16 too slowly to do it for each search; where
+        the storage dtype is float32, ``vectors`` itself.
     owners: which position of ``column`` each slot belongs to [s] int64, -1 where it is superseded.
     """
 
@@ -40,14 +41,8 @@ class Overlay:
     def empty(cls, key_type: KeyType, dim: int, dtype: Dtype) -> Overlay:
         none = np.empty(0, np.int64)
         vectors: VectorArray = np.empty((0, dim), dtype)
-        return cls(
-            key_type,
-            build_column(concatenate([], key_type)),
-            none,
-            vectors,
-            np.empty((0, dim), np.float32),
-            none,
-        )
+        exact = vectors if vectors.dtype == np.float32 else np.empty((0, dim), np.float32)
+        return cls(key_type, build_column(concatenate([], key_type)), none, vectors, exact, none)
 
     def __len__(self) -> int:
         return len(self.column)
@@ -65,13 +60,15 @@ class Overlay:
             return self
         used = len(self.vectors)
         total = used + sum(len(write.vectors) for write in writes)
-        vectors, exact = _with_room(self.vectors, total), _with_room(self.exact, total)
+        vectors = _with_room(self.vectors, total)
+        exact = vectors if vectors.dtype == np.float32 else _with_room(self.exact, total)
         parts: list[Keys] = [self.keys]
         slots: list[NDArray[np.int64]] = [self.slots]
         for write in writes:
             count = len(write.vectors)
             vectors[used : used + count] = write.vectors
-            exact[used : used + count] = write.vectors
+            if exact is not vectors:
+                exact[used : used + count] = write.vectors
             parts += [write.keys, write.tombstones]
             slots += [np.arange(used, used + count), np.full(len(write.tombstones), -1)]
             used += count

@@ -200,6 +200,8 @@ class SpaceReader:
 
     def _keys(self, rows: NDArray[np.int64]) -> Keys:
         """The keys of ``rows`` [n], all of which exist."""
+        if self.base is not None and len(self.overlay) == 0:
+            return take(self.base.keys, rows)
         above = rows >= self._base_rows
         owners = self.overlay.owners[rows[above] - self._base_rows]
         newer = take(self.overlay.keys, owners)

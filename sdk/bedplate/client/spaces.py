@@ -129,7 +129,7 @@ class Spaces(Namespace[RunnerT]):
 
     @operation
     def snapshots(self, reference: str) -> Steps[Listing[Snapshot]]:
-        """What was published, in order."""
+        """What was published, newest first."""
         return get_list(_space(reference, "snapshots"), Snapshot)
 
     @operation

@@ -98,7 +98,7 @@ def embed(client: Client, reference: str, as_of: datetime, advance: Callable[[in
     """
     request = EmbedRequest(as_of=as_of, index=IndexSpecification(kind="hnsw", recall_target=0.99))
     job = client.jobs.watch(client.spaces.embed(reference, request), _rows_of(advance))
-    snapshot = client.spaces.snapshots(reference)[-1]
+    snapshot = client.spaces.snapshots(reference)[0]
     if job.started_at is None or job.finished_at is None or snapshot.recall_at_10 is None:
         raise InternalError(f"job {job.id} has finished, but has no times or no measured recall")
     seconds = (job.finished_at - job.started_at).total_seconds()

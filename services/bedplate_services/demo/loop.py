@@ -28,7 +28,7 @@ ROUNDS_BEFORE_AND_AFTER = 50
 def configurations(world: World) -> tuple[FoundationConfig, FoundationConfig]:
     """The foundation's two versions: one architecture; the first sees a shorter window."""
     if len(world.events) > 200_000:
-        return FoundationConfig.small(), FoundationConfig.small()
+        return FoundationConfig.preview(), FoundationConfig.small()
     small = FoundationConfig.small().with_changes(dim=32, max_history=64, epochs=8)
     return small.with_changes(epochs=4), small
 

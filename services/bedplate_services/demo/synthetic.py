@@ -1,7 +1,8 @@
 """A small world with a known optimum: surfaces share the users' tastes, so a foundation can help.
 
-Every user has a taste vector, every item a place in the same plane; a label is 1 with probability
-sigmoid(scale * taste . place + bias). The NE of that probability is the best any model can reach (Bayes).
+Items belong to groups, which are spread over all surfaces; a user likes or dislikes each group. A label is a coin
+that shows 1 with probability sigmoid(+-TASTE). The NE of that coin is the best any model can reach (Bayes); a
+model must learn from the history which groups the user likes, and a surface alone shows a third of it.
 """
 
 from __future__ import annotations
@@ -18,20 +19,18 @@ from bedplate_services.demo.worlds import World
 SURFACES = ("feed", "groups", "reels")
 TERMS = "Synthetic events, made here from a seed; no terms apply."
 _FIRST_SECOND = 1_700_000_000
-_SCALE = 3.0
-_TASTE_DIM = 2
+GROUPS = 4
+TASTE = 2.0
 
 
 def make(*, users: int = 400, items: int = 120, events_per_user: int = 60, seed: int = 0) -> World:
     """``users * events_per_user`` events over three surfaces; the same seed gives the same world."""
     random = np.random.default_rng(seed)
-    taste_UD = random.normal(size=(users, _TASTE_DIM))
-    place_ID = random.normal(size=(items, _TASTE_DIM)) / np.sqrt(_TASTE_DIM)
-    bias_I = random.normal(scale=0.3, size=items)
+    taste_UG = random.choice([-TASTE, TASTE], size=(users, GROUPS))
     surface_I = np.arange(items) % len(SURFACES)
+    group_I = np.arange(items) // len(SURFACES) % GROUPS
     user_E, item_E, second_E = _visits(random, users, items, events_per_user)
-    logit_E = _SCALE * (taste_UD[user_E] * place_ID[item_E]).sum(1) + bias_I[item_E]
-    probability_E = 1 / (1 + np.exp(-logit_E))
+    probability_E = 1 / (1 + np.exp(-taste_UG[user_E, group_I[item_E]]))
     label_E = (random.random(len(user_E)) < probability_E).astype(np.float32)
     names = np.asarray(SURFACES)[surface_I[item_E]]
     events = pa.table(

@@ -19,7 +19,7 @@ from bedplate_store.impressions import ImpressionRecord
 from bedplate_store.tables import jobs, records  # registers their tables
 from bedplate_store.tables.base import Base
 
-_SERVER = os.environ.get("BEDPLATE_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+_POSTGRES = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
 _OWN_MODULES = (jobs.__name__, records.__name__)
 
 
@@ -31,12 +31,13 @@ def now() -> datetime:
 @pytest.fixture(scope="session")
 def postgres_database() -> Iterator[Database]:
     try:
-        server = psycopg.connect(_SERVER, autocommit=True, connect_timeout=3)
+        url = f"{_POSTGRES.replace('+psycopg', '')}/postgres"
+        server = psycopg.connect(url, autocommit=True, connect_timeout=3)
     except psycopg.OperationalError as error:
-        pytest.skip(f"NO POSTGRES at {_SERVER}: {error}")
+        pytest.skip(f"NO POSTGRESQL at {_POSTGRES}: start one or set BEDPLATE_TEST_POSTGRES: {error}")
     name = f"bedplate_test_{uuid.uuid4().hex}"
     server.execute(f'CREATE DATABASE "{name}"'.encode())
-    database = Database(f"postgresql+psycopg{_SERVER[len('postgresql') :].rsplit('/', 1)[0]}/{name}")
+    database = Database(f"{_POSTGRES}/{name}")
     database.migrate()
     yield database
     database.close()

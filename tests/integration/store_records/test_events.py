@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bedplate.errors import BatchTooLarge, EmptyBatch, EventInFuture, EventsOutOfOrder
-from bedplate.wire.store import Event
+from bedplate.wire.store import Event, Item
 from bedplate_store import events, items, sequences, timelines
 from bedplate_store.database import Database
 from bedplate_store.key_ranges import KeyRange
@@ -207,3 +207,15 @@ def test_reading_many_is_reading_each(
             alone = timelines.read(session, user, at=at, limit=limit, surface=surface)
             assert (found.user, found.item) == (user, alone.item)
             assert (found.event_time_us < microseconds(at)).all()
+
+
+def test_an_item_without_features_is_in_the_catalogue_too(database: Database, now: datetime) -> None:
+    with database.write() as session:
+        items.upsert(session, [Item(key="put", features={"year": 1995})], now=now)
+    ingest(database, now, [("u", "put", "feed", 9), ("u", "bare", "feed", 9)])
+    with database.read() as session:
+        assert items.get_many(session, ["put", "bare"]) == {"put": {"year": 1995}, "bare": {}}
+    ingest(database, now, [("v", "bare", "feed", 1)], features=True)
+    ingest(database, now, [("v", "bare", "feed", 0)])
+    with database.read() as session:
+        assert items.get(session, "bare").features == {"age": 1}
