@@ -40,8 +40,8 @@ class Overlay:
     @classmethod
     def empty(cls, key_type: KeyType, dim: int, dtype: Dtype) -> Overlay:
         none = np.empty(0, np.int64)
-        vectors: VectorArray = np.empty((0, dim), dtype)
-        exact = vectors if vectors.dtype == np.float32 else np.empty((0, dim), np.float32)
+        exact = np.empty((0, dim), np.float32)
+        vectors: VectorArray = exact if dtype == "float32" else np.empty((0, dim), dtype)
         return cls(key_type, build_column(concatenate([], key_type)), none, vectors, exact, none)
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Overlay:
         used = len(self.vectors)
         total = used + sum(len(write.vectors) for write in writes)
         vectors = _with_room(self.vectors, total)
-        exact = vectors if vectors.dtype == np.float32 else _with_room(self.exact, total)
+        exact = vectors if self.vectors is self.exact else _with_room(self.exact, total)
         parts: list[Keys] = [self.keys]
         slots: list[NDArray[np.int64]] = [self.slots]
         for write in writes:
