@@ -69,7 +69,7 @@ def encode_lookup_raw(found_N: NDArray[np.bool_], vectors_ND: Vectors, dtype: st
     """Row-major little-endian vectors, then one byte a row: 1 where the key was found."""
     element = float_dtype(dtype) if dtype else vectors_ND.dtype.newbyteorder("<")
     body = np.ascontiguousarray(vectors_ND, dtype=element)
-    return b"".join((body.data, found_N.astype(np.uint8).data))  # one copy of the vectors, not three
+    return b"".join((body.data, found_N.astype(np.uint8).data))  # one copy of the vectors, not two
 
 
 def decode_lookup_raw(
