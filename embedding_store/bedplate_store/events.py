@@ -47,8 +47,7 @@ def ingest(
         _check_order(session, columns, pair_codes, pairs)
     _insert_events(session, columns, first)
     _widen_timelines(session, columns, pair_codes, pairs)
-    if columns.features is not None:
-        items.upsert_from_events(session, columns)
+    items.upsert_from_events(session, columns)
     return EventsAccepted(accepted=len(columns), sequence=first + len(columns) - 1)
 
 

@@ -66,11 +66,11 @@ def upsert_from_events(session: WriteSession, columns: EventColumns) -> None:
     jobs find it. Anything ever said about it counts for more.
     """
     newest = dict.fromkeys(pc.unique(columns.item).to_pylist(), ("{}", _NEVER))
-    features_of_rows = columns.features or [None] * len(columns)
-    times = columns.event_time_us.tolist()
-    for key, time_us, features in zip(columns.item.to_pylist(), times, features_of_rows, strict=True):
-        if features is not None and time_us >= newest[key][1]:
-            newest[key] = (features, time_us)
+    if columns.features is not None:
+        rows = zip(columns.item.to_pylist(), columns.event_time_us.tolist(), columns.features, strict=True)
+        for key, time_us, features in rows:
+            if features is not None and time_us >= newest[key][1]:
+                newest[key] = (features, time_us)
     _write(session, newest)
 
 

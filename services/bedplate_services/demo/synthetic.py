@@ -1,8 +1,8 @@
 """A small world with a known optimum: surfaces share the users' tastes, so a foundation can help.
 
-Items belong to groups, which are spread over all surfaces; a user likes or dislikes each group. A label is a coin
-that shows 1 with probability sigmoid(+-TASTE). The NE of that coin is the best any model can reach (Bayes); a
-model must learn from the history which groups the user likes, and a surface alone shows a third of it.
+Items belong to groups, which are spread over all surfaces; a user likes or dislikes each group. A label is a
+coin that shows 1 with probability sigmoid(+-TASTE). The NE of that coin is the best any model can reach; one
+must learn from the history which groups the user likes, and a surface alone shows a third of it.
 """
 
 from __future__ import annotations
