@@ -101,18 +101,21 @@ class FoundationRuntime:
 
     @torch.inference_mode()
     def tae(self, requests: Sequence[TaeRequest]) -> list[TaeResult]:
-        """One result per request, in order; several requests share a pass, padded to the longest of them."""
-        histories = [self._visible(request.history, request.at_ms) for request in requests]
-        results: list[TaeResult | None] = [None] * len(requests)
-        sizes = [len(h) + len(r.candidates) for h, r in zip(histories, requests, strict=True)]
-        for places in _passes(sizes):
-            chosen = [histories[place] for place in places]
+        """One result per request, in order; several requests share a pass, padded to the longest of them.
+
+        Requests at the same time that hold the same ``History`` object share its encoding: candidates never
+        see each other, so they may stand in one row.
+        """
+        slates = _slates(requests)
+        histories = [self._visible(requests[slate.places[0]].history, slate.at_ms) for slate in slates]
+        results: dict[int, TaeResult] = {}
+        sizes = [len(h) + len(s.candidates) for h, s in zip(histories, slates, strict=True)]
+        for rows in _passes(sizes):
+            chosen = [histories[row] for row in rows]
             keys = self.model.prefill(self._history_batch(chosen))
             visible = [len(history) for history in chosen]
-            answered = self._score([requests[place] for place in places], visible, keys)
-            for place, result in zip(places, answered, strict=True):
-                results[place] = result
-        return [result for result in results if result is not None]
+            results.update(self._score([slates[row] for row in rows], visible, keys))
+        return [results[place] for place in range(len(requests))]
 
     @torch.inference_mode()
     def prefill(self, history: History, cache: HistoryCache | None = None) -> HistoryCache:
@@ -133,18 +136,17 @@ class FoundationRuntime:
     @torch.inference_mode()
     def score(self, caches: Sequence[HistoryCache], requests: Sequence[TaeRequest]) -> list[TaeResult]:
         """Like ``tae``, against the requests' cached histories; the requests' own ``history`` is not read."""
-        results: list[TaeResult | None] = [None] * len(requests)
-        sizes = [len(c.history) + len(r.candidates) for c, r in zip(caches, requests, strict=True)]
-        for places in _passes(sizes):
-            chosen = [caches[place] for place in places]
-            asked = [requests[place] for place in places]
+        slates = [_slate(requests, [place]) for place in range(len(requests))]
+        results: dict[int, TaeResult] = {}
+        sizes = [len(c.history) + len(s.candidates) for c, s in zip(caches, slates, strict=True)]
+        for rows in _passes(sizes):
+            chosen = [caches[row] for row in rows]
             visible = [
-                int(np.searchsorted(cache.history.event_time_ms, request.at_ms, side="left"))
-                for cache, request in zip(chosen, asked, strict=True)
+                int(np.searchsorted(caches[row].history.event_time_ms, slates[row].at_ms, side="left"))
+                for row in rows
             ]
-            for place, result in zip(places, self._score(asked, visible, _stack(chosen)), strict=True):
-                results[place] = result
-        return [result for result in results if result is not None]
+            results.update(self._score([slates[row] for row in rows], visible, _stack(chosen)))
+        return [results[place] for place in range(len(requests))]
 
     @torch.inference_mode()
     def embed_items(
@@ -155,7 +157,8 @@ class FoundationRuntime:
         out = np.zeros((len(keys), self.dim), np.float32)
         for start in range(0, len(keys), ITEMS_PER_PASS):
             part = keys[start : start + ITEMS_PER_PASS]
-            tokens = self._item_tokens([part], [features], len(part))
+            given = [(features or {}).get(key) for key in part]
+            tokens = self._item_tokens([part], [given], len(part))
             out[start : start + len(part)] = self.model.item_vectors(tokens)[0].cpu().numpy()
         return out
 
@@ -177,16 +180,18 @@ class FoundationRuntime:
         return history.before(at_ms).last(self.max_history)
 
     def _score(
-        self, requests: Sequence[TaeRequest], visible: Sequence[int], keys: HistoryKeys
-    ) -> list[TaeResult]:
-        tae_BMD = self.model.tae(self._candidate_batch(requests, visible), keys)
+        self, slates: Sequence[_Slate], visible: Sequence[int], keys: HistoryKeys
+    ) -> Iterator[tuple[int, TaeResult]]:
+        """The place and the result of every request of the slates."""
+        tae_BMD = self.model.tae(self._candidate_batch(slates, visible), keys)
         prediction_BM = torch.sigmoid(self.model.logits(tae_BMD).main).cpu().numpy()
         values_BMD = tae_BMD.cpu().numpy()
-        counts = [len(request.candidates) for request in requests]
-        return [
-            TaeResult(values_BMD[row, :count].copy(), prediction_BM[row, :count].copy())
-            for row, count in enumerate(counts)
-        ]
+        for row, slate in enumerate(slates):
+            for place, start, stop in zip(slate.places, slate.bounds, slate.bounds[1:], strict=False):
+                yield (
+                    place,
+                    TaeResult(values_BMD[row, start:stop].copy(), prediction_BM[row, start:stop].copy()),
+                )
 
     def _ints(self, values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.int64, device=self.device)
@@ -204,16 +209,17 @@ class FoundationRuntime:
         items = self.model.item_tokens(self._ints(items_BN))
         return HistoryBatch(items, self._ints(actions_BN), self._ints(surfaces_BN), self._ints(times_BN))
 
-    def _candidate_batch(self, requests: Sequence[TaeRequest], visible: Sequence[int]) -> CandidateBatch:
-        width = max(len(request.candidates) for request in requests)
+    def _candidate_batch(self, slates: Sequence[_Slate], visible: Sequence[int]) -> CandidateBatch:
+        width = max(len(slate.candidates) for slate in slates)
         index = self.model.vocabulary.surface_index
-        surfaces_B1 = self._ints([[index.get(request.surface, 0)] for request in requests])
-        times_B1 = self._ints([[request.at_ms // 1000] for request in requests])
+        surfaces_BM = np.zeros((len(slates), width), np.int64)
+        for row, slate in enumerate(slates):
+            surfaces_BM[row, : len(slate.surfaces)] = [index.get(name, 0) for name in slate.surfaces]
+        times_B1 = self._ints([[slate.at_ms // 1000] for slate in slates])
         visible_B1 = self._ints(visible)[:, None]
-        features = [request.candidate_features for request in requests]
         return CandidateBatch(
-            self._item_tokens([request.candidates for request in requests], features, width),
-            surfaces_B1.expand(-1, width),
+            self._item_tokens([s.candidates for s in slates], [s.features for s in slates], width),
+            self._ints(surfaces_BM),
             times_B1.expand(-1, width),
             visible_B1.expand(-1, width),
         )
@@ -221,7 +227,7 @@ class FoundationRuntime:
     def _item_tokens(
         self,
         keys: Sequence[Sequence[str]],
-        features: Sequence[Mapping[str, Mapping[str, Any]] | None],
+        features: Sequence[Sequence[Mapping[str, Any] | None]],
         width: int,
     ) -> ItemTokens:
         vocabulary = self.model.vocabulary
@@ -229,15 +235,51 @@ class FoundationRuntime:
         for row, names in enumerate(keys):
             items_BM[row, : len(names)] = [vocabulary.item_index.get(name, 0) for name in names]
         tokens = self.model.item_tokens(self._ints(items_BM))
-        for row, (names, known) in enumerate(zip(keys, features, strict=True)):
-            if not known:
-                continue
-            for place in np.flatnonzero(items_BM[row, : len(names)] == 0).tolist():
-                given = known.get(names[place])
+        for row, known in enumerate(features):
+            for place in np.flatnonzero(items_BM[row, : len(known)] == 0).tolist():
+                given = known[place]
                 if given is not None:
                     indices = vocabulary.feature_row(given, tokens.features_BTF.shape[-1])
                     tokens.features_BTF[row, place] = self._ints(indices)
         return tokens
+
+
+@dataclass(frozen=True)
+class _Slate:
+    """Candidates that are scored in one row, against one history: of one request, or of several.
+
+    Attributes:
+        places: the requests. bounds: where each one's candidates begin, and where the last one's end.
+        features: of each candidate, as its own request gives them.
+    """
+
+    places: Sequence[int]
+    bounds: Sequence[int]
+    at_ms: int
+    candidates: Sequence[str]
+    surfaces: Sequence[str]
+    features: Sequence[Mapping[str, Any] | None]
+
+
+def _slates(requests: Sequence[TaeRequest]) -> list[_Slate]:
+    """Requests that hold the same history object, at the same time, together."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, request in enumerate(requests):
+        places.setdefault((id(request.history), request.at_ms), []).append(place)
+    return [_slate(requests, shared) for shared in places.values()]
+
+
+def _slate(requests: Sequence[TaeRequest], places: Sequence[int]) -> _Slate:
+    chosen = [requests[place] for place in places]
+    counts = [len(request.candidates) for request in chosen]
+    return _Slate(
+        places,
+        [0, *np.cumsum(counts).tolist()],
+        chosen[0].at_ms,
+        [item for request in chosen for item in request.candidates],
+        [request.surface for request in chosen for _ in request.candidates],
+        [(r.candidate_features or {}).get(item) for r in chosen for item in r.candidates],
+    )
 
 
 def _passes(sizes: Sequence[int]) -> Iterator[list[int]]:

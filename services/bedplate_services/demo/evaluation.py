@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class SurfaceTeam:
     features: Features
     versions: list[str]
     dim: int
+    changes: dict[str, Any]
     models: dict[str, list[ExpertModel]] = field(default_factory=dict)
     published: dict[str, int] = field(default_factory=dict)
 
@@ -65,7 +67,7 @@ class SurfaceTeam:
         """Train ``seeds`` experts of each variant on the same rows."""
         for variant in variants:
             rows = rows_for(data, variant, self.features, self.client, self.surface)
-            config = variant.config(self.surface, self.dim)
+            config = variant.config(self.surface, self.dim, **self.changes)
             self.models[variant.key] = []
             for seed in range(seeds):
                 self.models[variant.key].append(train_variant(rows, config, seed))

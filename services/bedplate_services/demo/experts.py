@@ -35,12 +35,13 @@ class Variant:
     inputs: str
     version: str | None
 
-    def config(self, surface: str, dim: int) -> ExpertConfig:
+    def config(self, surface: str, dim: int, **changes: Any) -> ExpertConfig:
+        """The same network for every variant, but for the foundation's inputs."""
         if self.version is None:
-            return ExpertConfig.one_stage(surface)
+            return ExpertConfig.one_stage(surface, **changes)
         if self.inputs == "vectors":
-            return ExpertConfig.on_vectors(surface, self.version, dim)
-        return ExpertConfig.on_tae(surface, self.version, dim)
+            return ExpertConfig.on_vectors(surface, self.version, dim, **changes)
+        return ExpertConfig.on_tae(surface, self.version, dim, **changes)
 
 
 def variants(first: str, second: str) -> list[Variant]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bedplate import Client
 from bedplate.wire.registry import Version
 from bedplate_modeling.config import FoundationConfig
@@ -25,12 +27,25 @@ READ_KEYS = 100
 ROUNDS_BEFORE_AND_AFTER = 50
 
 
-def configurations(world: World) -> tuple[FoundationConfig, FoundationConfig]:
-    """The foundation's two versions: one architecture; the first sees a shorter window."""
-    if len(world.events) > 200_000:
+SMALL_WORLD = 200_000
+"""Events below which the presets, made for MovieLens-1M, would take too few steps to learn anything."""
+
+
+def foundation_configurations(world: World) -> tuple[FoundationConfig, FoundationConfig]:
+    """The foundation's two versions: the first sees a shorter window, less often."""
+    if len(world.events) >= SMALL_WORLD:
         return FoundationConfig.preview(), FoundationConfig.small()
-    small = FoundationConfig.small().with_changes(dim=32, max_history=64, epochs=8)
-    return small.with_changes(epochs=4), small
+    small = FoundationConfig(
+        dim=32, heads=1, layers=1, max_history=64, batch_tokens=500, learning_rate=5e-3, dropout=0.0
+    )
+    return small.with_changes(epochs=5), small.with_changes(epochs=8)
+
+
+def expert_changes(world: World) -> dict[str, Any]:
+    """What every variant's expert has in common, where it is not as preset."""
+    if len(world.events) >= SMALL_WORLD:
+        return {}
+    return {"epochs": 10, "batch_rows": 128, "learning_rate": 5e-3}
 
 
 class Loop:
@@ -47,7 +62,9 @@ class Loop:
         """All of it."""
         cast = self._stage()
         for config, end in zip(
-            configurations(self.world), (self.cuts.short_end, self.cuts.foundation_end), strict=True
+            foundation_configurations(self.world),
+            (self.cuts.short_end, self.cuts.foundation_end),
+            strict=True,
         ):
             self._publish_foundation(cast.foundation, config, end)
         self._bare_forward(cast.foundation)
@@ -123,12 +140,12 @@ class Loop:
         start, end = self.cuts.foundation_end, self.cuts.training_end
         self._replay(cast, "train", start, end, rank_every=0)
         features = {item.key: item.features for item in self.client.items.scan()}
-        dim = self.models[-1].config.dim
+        dim, changes = self.models[-1].config.dim, expert_changes(self.world)
         teams = []
         total = len(self.world.surfaces) * len(self.variants) * self.seeds
         with self.steps.step("5 training experts", total) as advance:
             for surface, client in cast.surfaces.items():
-                team = SurfaceTeam(surface, client, features, [FIRST, SECOND], dim)
+                team = SurfaceTeam(surface, client, features, [FIRST, SECOND], dim, changes)
                 training_set, data = team.training_set(
                     f"{surface}-train", from_microseconds(start), from_microseconds(end)
                 )

@@ -23,7 +23,7 @@ GROUPS = 4
 TASTE = 2.0
 
 
-def make(*, users: int = 400, items: int = 120, events_per_user: int = 60, seed: int = 0) -> World:
+def make(*, users: int = 800, items: int = 120, events_per_user: int = 60, seed: int = 0) -> World:
     """``users * events_per_user`` events over three surfaces; the same seed gives the same world."""
     random = np.random.default_rng(seed)
     taste_UG = random.choice([-TASTE, TASTE], size=(users, GROUPS))

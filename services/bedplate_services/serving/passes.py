@@ -117,8 +117,12 @@ class Passes:
         limit = max((one.runtime.max_history for asked in batch for one in asked.foundations), default=0)
         if limit == 0:
             return [History.empty() for _ in batch]
-        wanted = [(asked.user, instant(asked.served_at_us)) for asked in batch]
-        return [history_of(columns) for columns in timelines.read_many(session, wanted, limit=limit)]
+        wanted = list(dict.fromkeys((asked.user, asked.served_at_us) for asked in batch))
+        moments = [(user, instant(at_us)) for user, at_us in wanted]
+        found = map(history_of, timelines.read_many(session, moments, limit=limit))
+        # One object for a page's requests on several surfaces: the models encode it once.
+        histories = dict(zip(wanted, found, strict=True))
+        return [histories[asked.user, asked.served_at_us] for asked in batch]
 
     def _features(self, session: ReadSession, batch: Sequence[Asked]) -> Features:
         """Of the candidates that some model does not know; it embeds them by their features."""

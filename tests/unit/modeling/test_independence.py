@@ -57,6 +57,24 @@ def test_other_candidates_and_requests_change_nothing(
         np.testing.assert_allclose(alone.prediction_M[0], result.prediction_M[place], atol=1e-10, rtol=0)
 
 
+def test_requests_that_share_a_history_are_answered_as_if_alone(
+    exact: FoundationRuntime, make_history: HistoryMaker
+) -> None:
+    history, other = make_history(20, 1), make_history(9, 2)
+    later = AT_MS + 60_000
+    features = {"unknown": {"colour": "red"}}
+    requests = [
+        TaeRequest("u", "feed", AT_MS, ["item-1", "item-2", "unknown"], history, features),
+        TaeRequest("v", "feed", AT_MS, ["item-5"], other),
+        TaeRequest("u", "reels", AT_MS, ["item-2", "unknown"], history),
+        TaeRequest("u", "reels", later, ["item-2"], history),
+    ]
+    for request, result in zip(requests, exact.tae(requests), strict=True):
+        alone = exact.tae([request])[0]
+        np.testing.assert_allclose(result.tae_MD, alone.tae_MD, atol=1e-10, rtol=0)
+        np.testing.assert_allclose(result.prediction_M, alone.prediction_M, atol=1e-10, rtol=0)
+
+
 def _changed(history: History, place: int) -> History:
     items, actions, surfaces = list(history.items), list(history.actions), list(history.surfaces)
     items[place], actions[place], surfaces[place] = (
