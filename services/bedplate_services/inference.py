@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services import openapi, problems, serve
 from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
@@ -19,7 +20,6 @@ from bedplate_services.logging import get_logger
 from bedplate_services.routes import inference, platform
 from bedplate_services.routes.inference import Serving
 from bedplate_services.serving.batching import MicroBatcher
-from bedplate_services.serving.checkpoints import CheckpointCache
 from bedplate_services.serving.histories import HistoryCaches
 from bedplate_services.serving.models import ModelKeeper
 from bedplate_services.serving.passes import Passes

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from bedplate.errors import DigestMismatch, VersionNotReady
-from bedplate.wire.registry import FileManifest, Version
+from bedplate.errors import VersionNotReady
 from bedplate_registry import versions
+from bedplate_registry.checkpoint_cache import CheckpointCache, CheckpointFile
 from bedplate_registry.database import Database
 from bedplate_store.objects import ObjectStore
 
 ModelT = TypeVar("ModelT")
-_CHUNK_BYTES = 1 << 20
 
 
 class CheckpointFiles:
@@ -25,8 +20,7 @@ class CheckpointFiles:
 
     def __init__(self, registry: Database, objects: ObjectStore, cache_dir: Path) -> None:
         self._registry = registry
-        self._objects = objects
-        self._root = cache_dir / "checkpoints"
+        self._cache = CheckpointCache(objects, cache_dir)
 
     def fetch(self, foundation: str, number: int) -> Path:
         """The folder that holds the version's files, each with the digest the registry recorded.
@@ -40,40 +34,11 @@ class CheckpointFiles:
             version = versions.get(session, foundation, number)
             if version.digest is None:
                 raise VersionNotReady(f"{version.reference} is a draft; finalise it before it is used.")
-            files = [versions.file_object(session, foundation, number, file.name) for file in version.files]
-        folder = self._root / version.digest
-        if not folder.exists():
-            self._fill(folder, version, files)
-        return folder
-
-    def _fill(self, folder: Path, version: Version, files: list[tuple[str, FileManifest]]) -> None:
-        """The folder appears whole, by a rename, so that several processes may fetch at once."""
-        aside = self._root / f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
-        try:
-            for key, manifest in files:
-                path = aside / manifest.name
-                self._objects.get_file(key, path)
-                _verify(path, manifest, version)
-            try:
-                aside.rename(folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _verify(path: Path, manifest: FileManifest, version: Version) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != manifest.sha256:
-        raise DigestMismatch(
-            f"{manifest.name} of {version.reference} in object storage has SHA-256 {digest.hexdigest()}, "
-            f"the registry recorded {manifest.sha256}; restore the object or upload a new version."
-        )
+            files = [
+                CheckpointFile(*versions.file_object(session, foundation, number, file.name))
+                for file in version.files
+            ]
+        return self._cache.fetch(version.reference, version.digest, files)
 
 
 class Checkpoints(Generic[ModelT]):

@@ -16,9 +16,9 @@ from typing import Any
 from bedplate.errors import Conflict, NotFound, Unavailable, VersionNotReady
 from bedplate.references import VersionReference
 from bedplate_modeling.runtime import ExpertRuntime, FoundationRuntime
+from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services.logging import get_logger
 from bedplate_services.metrics import Metrics
-from bedplate_services.serving.checkpoints import CheckpointCache
 from bedplate_services.serving.wanted import Wanted, WantedExpert, WantedModel
 
 _log = get_logger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bedplate_registry import aliases, expert_versions, experts, foundations, surfaces, versions
+from bedplate_registry.checkpoint_cache import CheckpointFile
 from bedplate_registry.database import Database, ReadSession
-from bedplate_services.serving.checkpoints import CheckpointFile
 
 
 @dataclass(frozen=True)

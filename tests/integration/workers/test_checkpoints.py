@@ -39,7 +39,7 @@ def test_other_bytes_than_were_published_are_refused_and_not_kept(
 ) -> None:
     weights = next(file for file in foundation.files if file.name == "model.safetensors")
     bench.workplace.objects.put(f"checkpoints/{weights.sha256}", b"tampered with")
-    with pytest.raises(DigestMismatch, match=r"model\.safetensors of core@1 in object storage"):
+    with pytest.raises(DigestMismatch, match=r"model\.safetensors of core@1 came from object storage"):
         files_of(bench, tmp_path / "cache").fetch("core", 1)
     assert list((tmp_path / "cache" / "checkpoints").iterdir()) == []
 

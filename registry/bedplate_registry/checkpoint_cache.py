@@ -9,12 +9,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bedplate.errors import DigestMismatch
 from bedplate.wire.registry import FileManifest
-from bedplate_store.objects import ObjectStore
 
 _CHUNK_BYTES = 1 << 20
+
+
+class BlobReader(Protocol):
+    """All that reading a checkpoint takes; every object store of the platform fits."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the whole object to ``path``. Raises NotFound."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +36,8 @@ class CheckpointFile:
 class CheckpointCache:
     """Folders ``checkpoints/<digest>`` in the cache directory; immutable, shared by every process on it."""
 
-    def __init__(self, objects: ObjectStore, cache_dir: Path) -> None:
-        self._objects = objects
+    def __init__(self, blobs: BlobReader, cache_dir: Path) -> None:
+        self._blobs = blobs
         self._root = cache_dir / "checkpoints"
 
     def fetch(self, label: str, digest: str, files: Sequence[CheckpointFile]) -> Path:
@@ -55,7 +63,7 @@ class CheckpointCache:
         try:
             for file in files:
                 path = aside / file.manifest.name
-                self._objects.get_file(file.object_key, path)
+                self._blobs.get_file(file.object_key, path)
                 _verify(path, file.manifest, label)
             try:
                 aside.rename(folder)
