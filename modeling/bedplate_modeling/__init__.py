@@ -6,6 +6,6 @@ Import from the submodules: ``config``, ``events``, ``training``, ``expert_train
 
 import os
 
-# OpenMP's threads spin while they wait for each other. On cores shared with other processes they spin away the
-# very time the others need to finish; asleep they cost microseconds. It counts only before torch is loaded.
+# OpenMP's threads spin while they wait for each other. On cores shared with other processes they spin away
+# the very time the others need to finish; asleep they cost microseconds. Set before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
