@@ -114,7 +114,8 @@ OPERATIONS = {
         "post": _operation(
             "search",
             "Search by vector or by key",
-            "The best rows for each query. By key, the key's own row is left out. 10,000 queries at most.",
+            "The best rows for each query. By key, the key's own row is left out. 10,000 queries at most, "
+            "and 1,000,000 hits (queries times k).",
             [*_PATH, *_SEARCH_QUERY],
             (SearchRequest, SearchAnswer),
             ("Arrow IPC stream: a column vector or key", "row-major little-endian float32 vectors"),

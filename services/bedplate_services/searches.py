@@ -31,6 +31,8 @@ from bedplate_services.directory import Located
 
 MAXIMUM_QUERIES = 10_000
 MAXIMUM_K = 1000
+MAXIMUM_HITS = 1_000_000
+"""Queries times k: an answer of that many hits as JSON already takes some hundred MB while it is made."""
 MAXIMUM_EF = 4096
 
 
@@ -67,6 +69,11 @@ def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -
         raise EmptyBatch("No queries were sent; send at least one.")
     if len(query) > MAXIMUM_QUERIES:
         raise BatchTooLarge(f"{len(query)} queries were sent; send {MAXIMUM_QUERIES} at most.")
+    if len(query) * query.k > MAXIMUM_HITS:
+        raise BatchTooLarge(
+            f"{len(query)} queries times k={query.k} are over {MAXIMUM_HITS:,} hits; send fewer queries or a "
+            "smaller k."
+        )
     return query
 
 

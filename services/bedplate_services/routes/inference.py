@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from bedplate.codecs import ARROW, JSON, TaeColumns, encode_tae_arrow, negotiate
-from bedplate.errors import InvalidRequest, NotFound, VersionNotReady
+from bedplate.errors import BatchTooLarge, InvalidRequest, NotFound, VersionNotReady
 from bedplate.wire.serving import (
     RankAnswer,
     RankRequest,
@@ -37,6 +37,8 @@ from bedplate_store.times import instant, microseconds
 router = APIRouter(prefix="/v1", tags=["inference"])
 FoundT = TypeVar("FoundT")
 _FUTURE_TOLERANCE = timedelta(seconds=60)
+MAXIMUM_BATCH_CANDIDATES = 50_000
+"""Over all requests of a batch: their TAE are in memory together, several times over as JSON."""
 _COLUMNS = "request_id, item, position, and tae:core@7, prediction:core@7 for each version"
 
 
@@ -96,8 +98,14 @@ async def compute_tae(
 async def compute_tae_batch(
     house: House, models: Models, caller: Caller, request: Request, document: TaeBatch
 ) -> Response:
-    """Each is answered and logged as if it had come alone; an error of one is the answer to all."""
+    """Each is answered and logged as if it had come alone; an error of one is the answer to all.
+    50,000 candidates at most over all of them."""
     media = negotiate(request.headers.get("accept"), (JSON, ARROW)).name
+    candidates = sum(len(one.candidates) for one in document.requests)
+    if candidates > MAXIMUM_BATCH_CANDIDATES:
+        raise BatchTooLarge(
+            f"The batch has {candidates:,} candidates; send {MAXIMUM_BATCH_CANDIDATES:,} at most at once."
+        )
     asked = [await _asked(house, models, caller, one) for one in document.requests]
     served = await models.batcher.submit_all(asked)
     pairs = list(zip(served, document.requests, strict=True))

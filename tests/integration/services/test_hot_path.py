@@ -219,6 +219,7 @@ def test_bad_searches(unchanged: World, document: dict[str, Any], code: str) -> 
         (encode_vectors_raw(np.ones((1, 4))), "?k=1001", "invalid_request"),
         (encode_vectors_raw(np.ones((1, 4))), "?ef=0", "invalid_request"),
         (bytes(16 * 10_001), "", "batch_too_large"),
+        (bytes(16 * 1_001), "?k=1000", "batch_too_large"),
     ],
 )
 def test_bad_raw_searches(unchanged: World, body: bytes, query: str, code: str) -> None:

@@ -425,6 +425,8 @@ def test_bad_rankings(served: Served) -> None:
     assert served.problem("/v1/surfaces/feed/rank", request)["code"] == "not_found"
     assert served.problem("/v1/surfaces/nope/rank", request)["code"] == "not_found"
     assert served.problem("/v1/tae/batch", {"requests": []})["code"] == "empty_batch"
+    crowded = [_request(candidates=["i"] * 2000, request_id=f"r{number}") for number in range(26)]
+    assert served.problem("/v1/tae/batch", {"requests": crowded})["code"] == "batch_too_large"
 
 
 def test_who_may_log(served: Served) -> None:
