@@ -52,10 +52,7 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="Experts trained per variant.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:
-    """Run the main job end to end and print what the foundation is worth on each surface.
-
-    Example: bedplate demo --dataset synthetic
-    """
+    """Run the main job end to end and print what the foundation is worth on each surface."""
     from rich.console import Console
 
     from bedplate.errors import BedplateError

@@ -226,6 +226,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "digest": _SHA,
         "created_at": _T0,
     },
+    store.LogSealed: {"segments": 1, "requests": 40, "rows": 800},
     store.TrainingSetFile: {
         "name": "rows-00000.arrow",
         "table": "rows",

@@ -25,7 +25,7 @@ class Impressions(Namespace[RunnerT]):
     def seal(self) -> Steps[LogSealed]:
         """Seal what was logged up to now, so that training sets made from here on see it. For administrators.
 
-        The platform does so by itself every second.
+        The platform does so by itself within some three seconds.
         """
         return send("POST", path("impressions", "seal"), None, LogSealed)
 

@@ -40,7 +40,7 @@ class Snapshot(WireModel):
     bytes: int
     index_kind: str
     index_parameters: dict[str, Any]
-    recall_at_10: float | None = Field(description="measured against exact search on held vectors")
+    recall_at_10: float | None = Field(description="measured against exact search on sampled rows")
     job: str | None
     published_at: datetime
 
@@ -94,7 +94,7 @@ class DeleteRequest(WireModel):
 
 
 class WriteAnswer(WireModel):
-    """The write is durable. Readers whose ``sequence`` is at least this one see it."""
+    """The write is durable, and every reader sees it within two seconds; ``sequence`` counts the writes."""
 
     reference: str
     rows: int
@@ -186,9 +186,11 @@ class OutcomesAccepted(WireModel):
 
 
 class LogSealed(WireModel):
-    """How many segments of the impression log were sealed now."""
+    """What of the impression log was sealed just now: ``segments`` with ``requests`` and their ``rows``."""
 
     segments: int
+    requests: int
+    rows: int
 
 
 class TrainingSetCreate(WireModel):

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
-from pydantic import ConfigDict
 
 from bedplate.errors import NotFound
-from bedplate.wire.common import Page, WireModel
-from bedplate.wire.store import TrainingSet, TrainingSetCreate, TrainingSetFile
+from bedplate.wire.common import Page
+from bedplate.wire.store import LogSealed, TrainingSet, TrainingSetCreate, TrainingSetFile
 from bedplate_registry import surfaces
 from bedplate_services import arrow_streams
 from bedplate_services.auth import Caller
@@ -27,15 +26,6 @@ from bedplate_store.impressions import ImpressionLog
 router = APIRouter(prefix="/v1", tags=["training"])
 TrainingSetId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 URL_SECONDS = 3600
-
-
-class LogSealed(WireModel):
-    """What was sealed just now: ``segments`` with ``requests`` and their ``rows``."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"segments": 1, "requests": 40, "rows": 800}]})
-    segments: int
-    requests: int
-    rows: int
 
 
 @router.post(
