@@ -8,21 +8,24 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from bedplate import Client, TrainingSetData
 from bedplate.wire.registry import EvaluationCreate
 from bedplate.wire.serving import RankAnswer
 from bedplate.wire.store import TrainingSet, TrainingSetCreate
 from bedplate_modeling.expert import ExpertModel
+from bedplate_modeling.expert_training import train_expert
 from bedplate_services.demo.experts import (
     Features,
     Score,
     Variant,
+    base_rows,
     publish_expert,
     rows_for,
     score,
-    train_variant,
 )
+from bedplate_services.demo.past_rows import past_rows
 from bedplate_services.demo.report import SurfaceResult
 
 HISTORY_LENGTH = 16
@@ -62,16 +65,25 @@ class SurfaceTeam:
         return ready, self.client.training_sets.read(ready.id)
 
     def train(
-        self, data: TrainingSetData, variants: list[Variant], seeds: int, advance: Callable[[int], None]
+        self,
+        data: TrainingSetData,
+        past: pa.Table,
+        variants: list[Variant],
+        seeds: int,
+        advance: Callable[[int], None],
     ) -> None:
-        """Train ``seeds`` experts of each variant on the same rows."""
+        """Train ``seeds`` experts of each variant on the same rows, and one where all the past is taken."""
+        base = base_rows(data, self.features, self.surface)
         for variant in variants:
-            rows = rows_for(data, variant, self.features, self.client, self.surface)
+            if variant.all_past:
+                rows = past_rows(past, self.surface, self.features, HISTORY_LENGTH)
+            else:
+                rows = rows_for(base, data, variant, self.client)
             config = variant.config(self.surface, self.dim, **self.changes)
             self.models[variant.key] = []
-            for seed in range(seeds):
-                self.models[variant.key].append(train_variant(rows, config, seed))
-                advance(1)
+            for seed in range(1 if variant.all_past else seeds):
+                self.models[variant.key].append(train_expert(rows, config, seed))
+                advance(len(rows))
 
     def publish(self, variants: list[Variant], training_set: TrainingSet) -> None:
         """Register the first seed's model of each variant as the next version of the surface's one expert.
@@ -96,8 +108,9 @@ class SurfaceTeam:
         """Score the evaluation set by every model; the results are recorded in the registry too."""
         label = data.rows["label"].to_numpy().astype(np.float32)
         result = SurfaceResult(self.surface, len(label), float(label.mean()))
+        base = base_rows(data, self.features, self.surface)
         for variant in variants:
-            rows = rows_for(data, variant, self.features, self.client, self.surface)
+            rows = rows_for(base, data, variant, self.client)
             if rows.user_found_N is not None and rows.item_found_N is not None:
                 result.vectors_found = float((rows.user_found_N & rows.item_found_N).mean())
             result.scores[variant.key] = [
@@ -116,7 +129,8 @@ class SurfaceTeam:
         The off-line scores come from the logged TAE, by the very model that was registered.
         """
         off_line = score(
-            self.models[variant.key][0], rows_for(data, variant, self.features, self.client, self.surface)
+            self.models[variant.key][0],
+            rows_for(base_rows(data, self.features, self.surface), data, variant, self.client),
         )
         requests = data.requests["request_id"].to_pylist()
         places = data.rows["request_index"].to_pylist()

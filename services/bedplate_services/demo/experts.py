@@ -19,7 +19,6 @@ from bedplate_modeling.config import ExpertConfig
 from bedplate_modeling.events import History
 from bedplate_modeling.expert import ExpertModel
 from bedplate_modeling.expert_rows import ExpertRows
-from bedplate_modeling.expert_training import train_expert
 from bedplate_modeling.metrics import auc, normalized_entropy
 from bedplate_modeling.runtime import ExpertRuntime
 
@@ -34,6 +33,8 @@ class Variant:
     title: str
     inputs: str
     version: str | None
+    all_past: bool = False
+    """Whether it learns from the surface's whole past instead of the rows that have TAE. Trained once."""
 
     def config(self, surface: str, dim: int, **changes: Any) -> ExpertConfig:
         """The same network for every variant, but for the foundation's inputs."""
@@ -48,35 +49,33 @@ def variants(first: str, second: str) -> list[Variant]:
     """(b) to (e) of the table; (a), the base rate, needs no expert."""
     return [
         Variant("b", "one-stage, no foundation", "none", None),
+        Variant("b+", "the same on all the surface's past", "none", None, all_past=True),
         Variant("c", f"user + item vectors of {second}", "vectors", second),
         Variant("d", f"TAE of {first}", "tae", first),
         Variant("e", f"TAE of {second}", "tae", second),
     ]
 
 
-def rows_for(
-    data: TrainingSetData, variant: Variant, features: Features, reader: Client, surface: str
-) -> ExpertRows:
-    """A training set as the expert of a variant takes it; TAE are the logged bytes, widened to float32."""
-    rows = base_rows(data, features, surface)
+def rows_for(base: ExpertRows, data: TrainingSetData, variant: Variant, reader: Client) -> ExpertRows:
+    """``base`` with what the variant reads beside it; TAE are the logged bytes, widened to float32."""
     if variant.version is None:
-        return rows
+        return base
     if variant.inputs == "tae":
-        return replace(rows, tae_ND=data.tae(variant.version).astype(np.float32))
+        return replace(base, tae_ND=data.tae(variant.version).astype(np.float32))
     users = data.requests["user"].to_pylist()
     user_vectors, user_found = _vectors(reader, f"{variant.version}/user", users)
-    item_vectors, item_found = _vectors(reader, f"{variant.version}/item", list(rows.items))
+    item_vectors, item_found = _vectors(reader, f"{variant.version}/item", list(base.items))
     return replace(
-        rows,
-        user_vectors_ND=user_vectors[rows.request_index_N],
-        user_found_N=user_found[rows.request_index_N],
+        base,
+        user_vectors_ND=user_vectors[base.request_index_N],
+        user_found_N=user_found[base.request_index_N],
         item_vectors_ND=item_vectors,
         item_found_N=item_found,
     )
 
 
 def base_rows(data: TrainingSetData, features: Features, surface: str) -> ExpertRows:
-    """The columns every variant shares."""
+    """The columns of a training set that every variant shares."""
     served_ms = -(-data.requests["served_at"].cast(pa.int64()).to_numpy() // 1000)
     histories = [
         History(items, actions, (surface,) * len(items), at - np.asarray(ages, dtype=np.int64))
@@ -144,8 +143,3 @@ class Score:
     @classmethod
     def of(cls, label: NDArray[np.float32], probability: NDArray[np.float32]) -> Score:
         return cls(normalized_entropy(label, probability), auc(label, probability))
-
-
-def train_variant(rows: ExpertRows, config: ExpertConfig, seed: int) -> ExpertModel:
-    """Train one expert; the same rows, configuration and seed give the same model."""
-    return train_expert(rows, config, seed)

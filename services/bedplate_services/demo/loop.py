@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow.compute as pc
+
 from bedplate import Client
 from bedplate.wire.registry import Version
 from bedplate_modeling.config import FoundationConfig
@@ -45,7 +47,7 @@ def expert_changes(world: World) -> dict[str, Any]:
     """What every variant's expert has in common, where it is not as preset."""
     if len(world.events) >= SMALL_WORLD:
         return {}
-    return {"epochs": 10, "batch_rows": 128, "learning_rate": 5e-3}
+    return {"epochs": 8, "batch_rows": 256, "learning_rate": 5e-3}
 
 
 class Loop:
@@ -142,14 +144,17 @@ class Loop:
         features = {item.key: item.features for item in self.client.items.scan()}
         dim, changes = self.models[-1].config.dim, expert_changes(self.world)
         teams = []
-        total = len(self.world.surfaces) * len(self.variants) * self.seeds
+        past = self.client.events.scan(start=from_microseconds(self.cuts.start), end=from_microseconds(end))
+        past = past.take(pc.sort_indices(past, sort_keys=[("event_time", "ascending")]))
+        logged = len(self.world.window(start, end))
+        total = logged * self.seeds * (len(self.variants) - 1) + len(past)
         with self.steps.step("5 training experts", total) as advance:
             for surface, client in cast.surfaces.items():
                 team = SurfaceTeam(surface, client, features, [FIRST, SECOND], dim, changes)
                 training_set, data = team.training_set(
                     f"{surface}-train", from_microseconds(start), from_microseconds(end)
                 )
-                team.train(data, self.variants, self.seeds, advance)
+                team.train(data, past, self.variants, self.seeds, advance)
                 team.publish([v for v in self.variants if v.inputs == "tae"], training_set)
                 teams.append(team)
         return teams

@@ -92,16 +92,17 @@ class Result:
         table.add_column("(a) base rate", justify="right")
         for key, title in self.variants.items():
             table.add_column(f"({key}) {title}", justify="right")
-        table.add_column("(e) against (b)", justify="right")
+        for key in ("b", "b+"):
+            table.add_column(f"(e) against ({key})", justify="right")
         for version in self.versions:
             table.add_column(f"{version} itself", justify="right")
         table.add_column("TR", justify="right")
         for row in self.surfaces:
             cells = [f"{row.ne(key):.4f} ({row.auc(key):.3f})" for key in self.variants]
             own = [f"{row.foundation[v].ne:.4f} ({row.foundation[v].auc:.3f})" for v in self.versions]
-            gain = f"{100 * (row.ne('e') / row.ne('b') - 1):+.2f} %"
+            gains = [f"{100 * (row.ne('e') / row.ne(key) - 1):+.2f} %" for key in ("b", "b+")]
             ratio = f"{row.transfer(*self.versions):.2f}"
-            table.add_row(row.surface, f"{row.rows:,}", "1.0000 (0.500)", *cells, gain, *own, ratio)
+            table.add_row(row.surface, f"{row.rows:,}", "1.0000 (0.500)", *cells, *gains, *own, ratio)
         return table
 
     def platform_table(self) -> Table:

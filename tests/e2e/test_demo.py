@@ -1,0 +1,56 @@
+"""``bedplate demo`` as a user starts it, on the synthetic world, whose optimum is known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    output = tmp_path_factory.mktemp("demo") / "result.json"
+    command = [
+        str(Path(sys.executable).with_name("bedplate")),
+        "demo",
+        "--dataset",
+        "synthetic",
+        "--seeds",
+        "1",
+    ]
+    done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert "NE (AUC)" in done.stdout
+    found: dict[str, Any] = json.loads(output.read_text())
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_the_foundation_helps_every_surface(result: dict[str, Any]) -> None:
+    assert [row["surface"] for row in result["surfaces"]] == ["feed", "groups", "reels"]
+    for row in result["surfaces"]:
+        ne, best = row["mean_ne"], row["bayes_ne"]
+        assert best - 0.05 < ne["e"], "better than possible: something has seen the label"
+        assert ne["e"] < 0.95 * ne["b"], "the expert on TAE should beat the one without, clearly"
+        assert ne["e"] < ne["d"], "the better foundation should make the better expert"
+        assert row["foundation"]["core@2"]["ne"] < row["foundation"]["core@1"]["ne"]
+
+
+def test_reads_never_fail_nor_mix_while_the_alias_moves(result: dict[str, Any]) -> None:
+    assert set(result["alias_reads"]) == {"core@1", "core@2"}
+    assert result["alias_failures"] == []
+
+
+def test_what_was_served_is_what_was_evaluated(result: dict[str, Any]) -> None:
+    assert result["served_sample"] >= 5
+    assert result["served_difference"] < 1e-5
+
+
+def test_every_space_was_indexed_and_its_recall_measured(result: dict[str, Any]) -> None:
+    measured = {entry["reference"]: entry["recall_at_10"] for entry in result["index"]}
+    assert set(measured) == {"core@1/item", "core@1/user", "core@2/item", "core@2/user"}
+    assert min(measured.values()) >= 0.95
