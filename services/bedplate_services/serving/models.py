@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bedplate.errors import Conflict, NotFound, Unavailable, VersionNotReady
+from bedplate.errors import CheckpointInvalid, Conflict, NotFound, Unavailable, VersionNotReady
 from bedplate.references import VersionReference
 from bedplate_modeling.runtime import ExpertRuntime, FoundationRuntime
 from bedplate_registry.checkpoint_cache import CheckpointCache
@@ -124,13 +124,16 @@ class ModelSet:
 class _Failure:
     retry_at: float
     pause_seconds: float
+    invalid: bool
+    """The checkpoint itself is at fault, and not what it is fetched through."""
 
 
 class ModelKeeper:
     """Loads what the registry wants and drops what it no longer wants.
 
-    A version that cannot be loaded is logged, tried again with growing pauses, and keeps the service
-    unready; what was served before goes on being served.
+    A version that cannot be loaded is logged, counted, and tried again with growing pauses; what its aliases
+    and its expert meant before goes on being served, and everything else moves on. It does not make the
+    service unready: one team's bad checkpoint must not take everybody's requests away.
     """
 
     def __init__(
@@ -156,12 +159,15 @@ class ModelKeeper:
         self.current = ModelSet()
 
     def check(self) -> None:
-        """Raises Unavailable, saying what is missing, unless every active version and serving expert is
-        loaded.
+        """Raises Unavailable, saying what is missing, before the registry was read, and while nothing at all
+        could be loaded for another reason than bad checkpoints.
         """
         if self._missing is None:
             raise Unavailable("The registry has not been read yet.")
-        if self._missing:
+        if self.current.foundations or self.current.experts:
+            return
+        failures = [self._failures.get(label) for label in self._missing]
+        if not all(failure is not None and failure.invalid for failure in failures):
             raise Unavailable(f"Not loaded yet: {', '.join(self._missing)}.", missing=self._missing)
 
     def poll(self) -> None:
@@ -194,20 +200,26 @@ class ModelKeeper:
         return loaded
 
     def _next_set(self, wanted: Wanted, loaded: Mapping[str, Any]) -> ModelSet:
-        """Until everything wanted is there, what was served before stays, so that no request finds a gap."""
+        """Where an alias or expert means what cannot be loaded, it goes on meaning what it meant before."""
         before = self.current
         foundations = {one.label: loaded[one.label] for one in wanted.foundations if one.label in loaded}
-        experts = {
-            (one.surface, one.name): LoadedExpert(one, loaded[one.model.label])
-            for one in wanted.experts
-            if one.model.label in loaded and (one.pinned is None or one.pinned in foundations)
-        }
-        active = tuple(foundations)
-        if self._missing:
-            foundations = {**before.foundations, **foundations}
-            experts = {**before.experts, **experts}
-            active = before.active or active
-        return ModelSet(foundations, active, experts, wanted.aliases, wanted.owners)
+        aliases: dict[str, str] = {}
+        for alias, label in wanted.aliases.items():
+            meant = label if label in foundations else before.aliases.get(alias)
+            if meant is not None and meant in before.foundations:
+                foundations.setdefault(meant, before.foundations[meant])
+            aliases[alias] = label if meant is None else meant
+        experts = {}
+        for one in wanted.experts:
+            key = (one.surface, one.name)
+            if one.model.label in loaded and (one.pinned is None or one.pinned in foundations):
+                experts[key] = LoadedExpert(one, loaded[one.model.label])
+            elif key in before.experts:
+                experts[key] = before.experts[key]
+                pinned = experts[key].wanted.pinned
+                if pinned is not None:
+                    foundations.setdefault(pinned, before.foundations[pinned])
+        return ModelSet(foundations, tuple(foundations), experts, aliases, wanted.owners)
 
     def _foundation(self, model: WantedModel) -> LoadedFoundation:
         folder = self._cache.fetch(model.label, model.digest, model.files)
@@ -224,7 +236,8 @@ class ModelKeeper:
             loaded = load(model)
         except Exception as error:  # noqa: BLE001  # one bad checkpoint must not stop the others
             pause = 1.0 if failure is None else min(2 * failure.pause_seconds, _LONGEST_PAUSE_SECONDS)
-            self._failures[model.label] = _Failure(self._clock() + pause, pause)
+            invalid = isinstance(error, CheckpointInvalid)
+            self._failures[model.label] = _Failure(self._clock() + pause, pause, invalid)
             _log.error("a model cannot be loaded", model=model.label, exc_info=error)
             return None
         self._failures.pop(model.label, None)

@@ -393,8 +393,7 @@ def test_a_damaged_checkpoint_keeps_the_old_version_serving(
     world.platform.objects.put(key, b"damaged")
     world.move("production", 2, expected=1)
     served.poll()
-    ready = served.http.get("/readyz")
-    assert (ready.status_code, ready.json()["missing"]) == (503, ["core@2"])
+    assert served.http.get("/readyz").status_code == 200, "it serves what it served before"
     assert [one["version"] for one in served.ok("/v1/tae", _request())["versions"]] == ["core@1"]
 
 

@@ -27,10 +27,11 @@ class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.broken: set[str] = set()
+        self.error: Exception = CheckpointInvalid("Broken.")
 
     def __call__(self, folder: Path) -> Any:
         if folder.name in self.broken:
-            raise CheckpointInvalid("Broken.")
+            raise self.error
         self.loaded.append(folder.name)
         return f"runtime of {folder.name}"
 
@@ -95,18 +96,50 @@ def test_a_set_taken_before_a_change_stays_whole(keeping: Keeping) -> None:
 
 
 def test_a_broken_version_leaves_the_old_one_serving(keeping: Keeping) -> None:
-    keeping.poll("core@1")
+    keeping.poll("core@1", production="core@1")
     keeping.loader.broken = {"digest-core@2"}
-    assert keeping.poll("core@2") == ("core@1",)
-    with pytest.raises(Unavailable) as error:
-        keeping.keeper.check()
-    assert error.value.context["missing"] == ["core@2"]
+    assert keeping.poll("core@2", production="core@2") == ("core@1",)
+    assert keeping.keeper.current.foundation("core@production").label == "core@1"
+    keeping.keeper.check()
     keeping.loader.broken = set()
-    keeping.poll("core@2")
+    keeping.poll("core@2", production="core@2")
     assert keeping.keeper.current.active == ("core@1",), "tried again only after a pause"
     keeping.now = 1.0
+    assert keeping.poll("core@2", production="core@2") == ("core@2",)
+    assert keeping.keeper.current.foundation("core@production").label == "core@2"
+
+
+def test_a_broken_candidate_does_not_hold_up_production(keeping: Keeping) -> None:
+    keeping.poll("core@1", production="core@1")
+    keeping.loader.broken = {"digest-core@3"}
+    active = keeping.poll("core@2", "core@3", production="core@2", candidate="core@3")
+    assert active == ("core@2",)
+    assert keeping.keeper.current.foundation("core@production").label == "core@2"
+    with pytest.raises(NotFound):
+        keeping.keeper.current.foundation("core@candidate")
+
+
+def test_a_broken_expert_leaves_the_old_one_with_its_pin(keeping: Keeping) -> None:
+    keeping.poll("core@1", experts=[WantedExpert(model("ranker@1"), "ranker", "feed", "core@1")])
+    keeping.loader.broken = {"digest-ranker@2"}
+    broken = WantedExpert(model("ranker@2"), "ranker", "feed", "core@2")
+    assert set(keeping.poll("core@2", experts=[broken])) == {"core@1", "core@2"}
+    assert keeping.keeper.current.expert("feed", None).label == "ranker@1"
     assert keeping.poll("core@2") == ("core@2",)
+    with pytest.raises(NotFound):
+        keeping.keeper.current.expert("feed", None)
+
+
+def test_only_what_checkpoints_are_fetched_through_makes_the_service_unready(keeping: Keeping) -> None:
+    keeping.loader.broken = {"digest-core@1"}
+    keeping.poll("core@1", production="core@1")
     keeping.keeper.check()
+    keeping.loader.error = Unavailable("No object store.")
+    keeping.now = 1.0
+    keeping.poll("core@1", production="core@1")
+    with pytest.raises(Unavailable) as error:
+        keeping.keeper.check()
+    assert error.value.context["missing"] == ["core@1"]
 
 
 def test_pauses_grow(keeping: Keeping) -> None:
