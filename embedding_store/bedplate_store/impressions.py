@@ -132,10 +132,6 @@ class ImpressionLog:
             raise damaged[0]
         return report
 
-    def recover(self, now: datetime) -> SealReport:
-        """Seal what a killed process left behind: :meth:`seal`, for which dead and living are equal."""
-        return self.seal(now)
-
     def close(self) -> None:
         """Release the spool file. What is in it stays and is sealed by whoever seals next."""
         self._writer.close()

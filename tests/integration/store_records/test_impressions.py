@@ -175,7 +175,7 @@ def test_a_seal_that_was_interrupted_is_done_again(
         with pytest.raises(KeyboardInterrupt):
             log.seal(now)
     log.append(make_record("r3", items=["c"]))
-    log.recover(now)
+    log.seal(now)
     assert served(log, objects, database) == [("r1", "a"), ("r2", "b"), ("r3", "c")]
     assert len([*objects.list("log/")]) == 2
 

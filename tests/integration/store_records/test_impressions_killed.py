@@ -68,7 +68,7 @@ def test_acknowledged_impressions_survive_a_kill(
             acknowledged.update([line.split()] if len(line.split()) == 2 else [])
         server.wait()
         server.stdout.close()
-    sealer.recover(now)
+    sealer.seal(now)
     table = pa.concat_tables(
         impressions.scan(database, objects, "feed", (instant(0), instant(2**55)), ["core@1"])
     )
