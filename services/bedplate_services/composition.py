@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bedplate_store.readers import SpaceReaders
-
 from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_registry.principals import Principal
@@ -19,6 +17,7 @@ from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects import ObjectStore, open_object_store
+from bedplate_store.readers import SpaceReaders
 
 Clock = Callable[[], datetime]
 

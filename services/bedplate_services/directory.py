@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bedplate_store.readers import SpaceReader, SpaceReaders
 from starlette.concurrency import run_in_threadpool
 
 from bedplate.references import VersionReference
 from bedplate_registry import versions
 from bedplate_registry.database import Database
 from bedplate_services.logging import get_logger
+from bedplate_store.readers import SpaceReader, SpaceReaders
 
 _log = get_logger(__name__)
 _Address = tuple[str, str]
