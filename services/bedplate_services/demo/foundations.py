@@ -13,7 +13,7 @@ import pyarrow as pa
 from bedplate import Client
 from bedplate.errors import InternalError
 from bedplate.wire.registry import Version
-from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
+from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification, Job
 from bedplate_modeling.checkpoints import save_checkpoint
 from bedplate_modeling.config import FoundationConfig
 from bedplate_modeling.events import Catalogue, Events
@@ -96,7 +96,8 @@ def embed(client: Client, reference: str, as_of: datetime, advance: Callable[[in
     Raises:
         BedplateError: the job failed; its reason is in the detail.
     """
-    request = EmbedRequest(as_of=as_of, index=IndexSpecification(kind="hnsw", recall_target=0.99))
+    kind: IndexKind = "hnsw" if reference.endswith("/item") else "auto"  # items are searched, users looked up
+    request = EmbedRequest(as_of=as_of, index=IndexSpecification(kind=kind, recall_target=0.99))
     job = client.jobs.watch(client.spaces.embed(reference, request), _rows_of(advance))
     snapshot = client.spaces.snapshots(reference)[0]
     if job.started_at is None or job.finished_at is None or snapshot.recall_at_10 is None:

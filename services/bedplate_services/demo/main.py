@@ -74,8 +74,8 @@ def _print(result: Result, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_json(), sort_keys=True))
         return
-    console = Console()
-    result.print(console if console.is_terminal else Console(width=220))
+    console = Console(highlight=False)
+    result.print(console if console.is_terminal else Console(width=140, highlight=False))
 
 
 def _keep(platform: Platform, console: Console) -> None:

@@ -81,28 +81,42 @@ class Result:
         path.write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def print(self, console: Console) -> None:
-        console.print(self.quality_table())
-        console.print(self.platform_table())
+        for table in (self.ne_table(), self.auc_table(), self.platform_table()):
+            console.print(table)
+        console.print(
+            "(a) base rate; " + "; ".join(f"({key}) {title}" for key, title in self.variants.items())
+        )
+        console.print("TR: transfer ratio of the expert's move from (d) to (e), arXiv 2508.02929")
 
-    def quality_table(self) -> Table:
-        """NE (AUC) per surface and variant; lower NE is better, 1 is the base rate."""
-        table = Table(title=f"NE (AUC) on the last part of {self.world}, mean of {self.seeds} seeds")
-        table.add_column("surface")
-        table.add_column("rows", justify="right")
-        table.add_column("(a) base rate", justify="right")
-        for key, title in self.variants.items():
-            table.add_column(f"({key}) {title}", justify="right")
-        for key in ("b", "b+"):
-            table.add_column(f"(e) against ({key})", justify="right")
-        for version in self.versions:
-            table.add_column(f"{version} itself", justify="right")
-        table.add_column("TR", justify="right")
+    def ne_table(self) -> Table:
+        """NE per surface and variant; lower is better, 1 is the base rate."""
+        table = self._table("NE")
+        for title in ("(e)/(b)", "(e)/(b+)", "TR"):
+            table.add_column(title, justify="right")
         for row in self.surfaces:
-            cells = [f"{row.ne(key):.4f} ({row.auc(key):.3f})" for key in self.variants]
-            own = [f"{row.foundation[v].ne:.4f} ({row.foundation[v].auc:.3f})" for v in self.versions]
+            cells = [f"{row.ne(key):.4f}" for key in self.variants]
+            own = [f"{row.foundation[version].ne:.4f}" for version in self.versions]
             gains = [f"{100 * (row.ne('e') / row.ne(key) - 1):+.2f} %" for key in ("b", "b+")]
             ratio = f"{row.transfer(*self.versions):.2f}"
-            table.add_row(row.surface, f"{row.rows:,}", "1.0000 (0.500)", *cells, *gains, *own, ratio)
+            table.add_row(row.surface, f"{row.rows:,}", "1.0000", *cells, *own, *gains, ratio)
+        return table
+
+    def auc_table(self) -> Table:
+        """AUC per surface and variant, and how far the NE of (e) spreads over the seeds."""
+        table = self._table("AUC")
+        table.add_column("NE spread of (b), (e)", justify="right")
+        for row in self.surfaces:
+            cells = [f"{row.auc(key):.4f}" for key in self.variants]
+            own = [f"{row.foundation[version].auc:.4f}" for version in self.versions]
+            spread = f"{row.spread('b'):.4f}, {row.spread('e'):.4f}" if self.seeds > 1 else "one seed"
+            table.add_row(row.surface, f"{row.rows:,}", "0.5000", *cells, *own, spread)
+        return table
+
+    def _table(self, metric: str) -> Table:
+        table = Table(title=f"{metric} on the last part of {self.world}, mean of {self.seeds} seed(s)")
+        table.add_column("surface")
+        for title in ("rows", "(a)", *(f"({key})" for key in self.variants), *self.versions):
+            table.add_column(title, justify="right")
         return table
 
     def platform_table(self) -> Table:
