@@ -5,6 +5,7 @@ Shape suffixes: N rows, D dimension.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from bedplate.codecs.arrow_messages import any_compressed
 from bedplate.errors import (
     DimensionMismatch,
     EmptyBatch,
@@ -26,7 +28,6 @@ Keys = NDArray[np.int64] | list[str]
 Vectors = NDArray[np.float16] | NDArray[np.float32]
 
 _FLOATS: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
-_FILE_MAGIC = b"ARROW1"
 
 
 def float_dtype(name: str) -> np.dtype[Any]:
@@ -51,22 +52,25 @@ def encode_table(table: pa.Table) -> bytes:
 
 
 def decode_table(body: bytes | memoryview) -> pa.Table:
-    """Read an Arrow IPC stream (or file) sent by somebody we do not trust; every buffer is checked.
+    """Read an Arrow IPC stream sent by somebody we do not trust; every buffer is checked.
 
     Raises:
-        InvalidRequest: the bytes are not a complete, valid Arrow IPC stream.
+        InvalidRequest: the bytes are not a complete, valid Arrow IPC stream, or its buffers are compressed:
+            what they unpack to has no bound.
     """
     try:
         source = pa.py_buffer(body)
-        if bytes(body[:6]) == _FILE_MAGIC:
-            table = pa.ipc.open_file(source).read_all()
-        else:
+        compressed = any_compressed(source)
+        if not compressed:
             table = pa.ipc.open_stream(source).read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+            table.validate(full=True)
+            _ = table.column_names  # raises here, and not later, where a name is no UTF-8
+    except (pa.ArrowException, OSError, struct.error, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"The body is not a valid Arrow IPC stream: {error}. Write it with pyarrow.ipc.new_stream."
         ) from error
+    if compressed:
+        raise InvalidRequest("The Arrow stream is compressed, which is not read here; write it uncompressed.")
     return table
 
 

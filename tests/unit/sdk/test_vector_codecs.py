@@ -238,3 +238,21 @@ def test_content_types():
     assert codecs.content_type("application/json; charset=utf-8") == codecs.JSON
     with pytest.raises(UnsupportedMediaType, match="text/csv"):
         codecs.content_type("text/csv")
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+@pytest.mark.parametrize("values", [pa.array([7] * 10_000), pa.array(["x"] * 10_000).dictionary_encode()])
+def test_compressed_streams_are_refused_before_they_are_unpacked(values, compression):
+    table, sink = pa.table({"key": values}), pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    with pytest.raises(InvalidRequest, match="compressed"):
+        codecs.decode_keys_arrow(sink.getvalue().to_pybytes())
+    assert len(codecs.decode_keys_arrow(codecs.encode_table(table))) == 10_000
+
+
+def test_a_column_name_that_is_no_utf8_is_refused():
+    body = codecs.encode_table(pa.table({"key": [1], "other": [2]})).replace(b"other", b"oth\xffr")
+    with pytest.raises(InvalidRequest):
+        codecs.decode_keys_arrow(body)
