@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := sdk modeling registry embedding_store workers services
 
 .PHONY: help install demo up test check lint types imports format bench clean
 

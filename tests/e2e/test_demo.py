@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # of the first test, whichever that is: it runs the demo
+
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -29,7 +31,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(900)
 def test_the_foundation_helps_every_surface(result: dict[str, Any]) -> None:
     assert [row["surface"] for row in result["surfaces"]] == ["feed", "groups", "reels"]
     for row in result["surfaces"]:

@@ -187,9 +187,7 @@ def _postgres_database() -> Iterator[str]:
         with server.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
     except OperationalError as error:
-        pytest.skip(
-            f"NOT TESTED ON POSTGRESQL: no server at {POSTGRES} (set BEDPLATE_TEST_POSTGRES): {error}"
-        )
+        pytest.skip(f"NO POSTGRESQL at {POSTGRES}: start one or set BEDPLATE_TEST_POSTGRES: {error}")
     yield f"{POSTGRES}/{name}"
     with server.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
