@@ -106,9 +106,11 @@ class Loop:
 
     def _embed(self, client: Client, version: Version) -> None:
         as_of = from_microseconds(self.cuts.foundation_end)
+        seen = self.world.window(self.cuts.start, self.cuts.foundation_end)
+        entities = {"item": len(self.world.items), "user": pc.count_distinct(seen["user"]).as_py()}
         for space in foundations.SPACES:
             reference = f"{version.reference}/{space}"
-            with self.steps.step(f"3 embedding and indexing {reference}", 1) as advance:
+            with self.steps.step(f"3 embedding and indexing {reference}", entities[space]) as advance:
                 done = foundations.embed(client, reference, as_of, advance)
             self.result.index.append(done)
             if space == "user":
@@ -131,8 +133,13 @@ class Loop:
         keys = list(self.world.items)[:READ_KEYS]
         expected = {v: client.spaces.lookup(f"{v}/item", keys).vectors for v in (FIRST, SECOND)}
         client.aliases.move(FOUNDATION, "previous", 1, expected=None, reason="kept for its experts")
-        with AliasReader(client, PRODUCTION, expected, keys) as reader:
+        title = "3 promoting core@2 under a reading client"
+        with (
+            self.steps.step(title, 2 * ROUNDS_BEFORE_AND_AFTER) as advance,
+            AliasReader(client, PRODUCTION, expected, keys) as reader,
+        ):
             reader.wait_for(FIRST, ROUNDS_BEFORE_AND_AFTER)
+            advance(ROUNDS_BEFORE_AND_AFTER)
             client.aliases.move(FOUNDATION, "production", 2, expected=1, reason="trained on more")
             reader.wait_for(SECOND, ROUNDS_BEFORE_AND_AFTER)
         self.result.alias_reads = dict(reader.answers)
@@ -190,7 +197,7 @@ class Loop:
 
     def _measure_latency(self, client: Client) -> None:
         keys = list(self.world.items)
-        self.result.latency = {
-            "lookup of 100 keys": latency.lookup(client, f"{SECOND}/item", keys),
-            "search, top 10": latency.search(client, f"{SECOND}/item", keys),
-        }
+        with self.steps.step("6 measuring latency", 2) as advance:
+            self.result.latency["lookup of 100 keys"] = latency.lookup(client, f"{SECOND}/item", keys)
+            advance(1)
+            self.result.latency["search, top 10"] = latency.search(client, f"{SECOND}/item", keys)

@@ -50,21 +50,24 @@ def run(options: Options, console: Console) -> Result:
     Raises:
         BedplateError: something the user can mend; its detail says how.
     """
-    console.print("Reading the data ...", highlight=False)
-    world = load_world(options.dataset)
+    steps = Steps(console)
+    with steps.step("0 reading the data", 1):
+        world = load_world(options.dataset)
     console.print(world.terms, highlight=False)
     folder = options.data or Path(tempfile.mkdtemp(prefix="bedplate-demo-"))
+    platform = Platform(folder, port=options.port, report=console.print)
     try:
-        console.print(f"Starting the platform in {folder} ...", highlight=False)
-        with Platform(folder, port=options.port, report=console.print) as platform:
-            with Client(url=platform.url, token=platform.token) as client:
-                result = Loop(client, world, options.seeds, Steps(console)).run()
-            result.write(options.output)
-            _print(result, options.as_json)
-            console.print(f"All figures: {options.output}", highlight=False)
-            if options.keep:
-                _keep(platform, console)
+        with steps.step("0 starting the platform", len(platform.names)) as advance:
+            platform.start(became_ready=lambda _name: advance(1))
+        with Client(url=platform.url, token=platform.token) as client:
+            result = Loop(client, world, options.seeds, steps).run()
+        result.write(options.output)
+        _print(result, options.as_json)
+        console.print(f"All figures: {options.output}", highlight=False)
+        if options.keep:
+            _keep(platform, console)
     finally:
+        platform.stop()
         if options.data is None and not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
     return result
