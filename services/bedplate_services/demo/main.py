@@ -65,7 +65,7 @@ def run(options: Options, console: Console) -> Result:
         _print(result, options.as_json)
         console.print(f"All figures: {options.output}", highlight=False)
         if options.keep:
-            _keep(platform, console)
+            _keep(platform, console, world)
     finally:
         platform.stop()
         if options.data is None and not options.keep:
@@ -81,9 +81,16 @@ def _print(result: Result, as_json: bool) -> None:
     result.print(console if console.is_terminal else Console(width=140, highlight=False))
 
 
-def _keep(platform: Platform, console: Console) -> None:
+def _keep(platform: Platform, console: Console, world: World) -> None:
+    last = world.events.slice(len(world.events) - 1).to_pylist()[0]
+    item, user, surface = last["item"], last["user"], last["surface"]
     stop = StopSignals()
-    announce(platform, console, as_json=False)
+    steps = (
+        ("bedplate status", "what it holds"),
+        (f"bedplate spaces search core@production/item --key '{item}'", "items like this one"),
+        (f"bedplate rank {surface} '{user}' '{item}'", "by the surface's expert"),
+    )
+    announce(platform, console, False, steps)
     while not stop.asked.wait(0.5):
         platform.wait(0)
 

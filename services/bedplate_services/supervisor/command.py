@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 import typer
@@ -13,6 +14,7 @@ from rich.panel import Panel
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bedplate.errors import BedplateError
+from bedplate_services.supervisor.data_directory import DataDirectory
 from bedplate_services.supervisor.platform import Platform
 
 
@@ -73,8 +75,19 @@ def _start(platform: Platform, console: Console, stop: StopSignals) -> None:
         stop.starting = False
 
 
-def announce(platform: Platform, console: Console, as_json: bool) -> None:
-    """Say where the platform answers and what to do next."""
+NEXT_STEPS = (
+    ("bedplate status", "what it holds"),
+    ("bedplate demo", "the whole loop on MovieLens-1M"),
+)
+
+
+def announce(
+    platform: Platform,
+    console: Console,
+    as_json: bool,
+    next_steps: Sequence[tuple[str, str]] = NEXT_STEPS,
+) -> None:
+    """Say where the platform answers and what to do next: commands, and what each is for."""
     directory = platform.directory
     if as_json:
         document = {
@@ -86,15 +99,17 @@ def announce(platform: Platform, console: Console, as_json: bool) -> None:
         }
         print(json.dumps(document), flush=True)
         return
+    if directory.root != DataDirectory.at(None).root:
+        next_steps = ((f"export BEDPLATE_DATA={directory.root}", "so that they find this one"), *next_steps)
+    width = max(len(command) for command, _ in next_steps)
+    steps = "\n".join(f"  {command:<{width}}   {purpose}" for command, purpose in next_steps)
     console.print(
         Panel(
             f"registry and store  [bold]{platform.url}[/]   (documentation: {platform.url}/docs)\n"
             f"inference           [bold]{platform.inference_url}[/]\n"
             f"admin token         {directory.admin_token}   (the SDK and the command line find it)\n"
             f"logs                {directory.logs}\n\n"
-            "Next, in another terminal:\n"
-            "  bedplate status             what it holds\n"
-            "  bedplate demo               the whole loop on MovieLens-1M\n"
+            f"Next, in another terminal:\n{steps}\n"
             "Ctrl-C stops it; what was acknowledged stays.",
             title="Bedplate is up",
             expand=False,
