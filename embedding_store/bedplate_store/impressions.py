@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,8 @@ __all__ = ["ImpressionLog", "ImpressionRecord", "SealReport", "scan"]
 
 _REMEMBERED_REQUESTS = 100_000
 _IDS_PER_QUERY = 5_000
+_RequestKey = tuple[str, str]
+"""(surface, request id): surfaces have different owners, so an id is only ever one surface's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,15 @@ class SealReport:
     Attributes:
         segments, requests, rows: newly in the log.
         duplicates: records that were in the log already.
-        conflicts: request ids that were spooled by different processes with different content; the first one
-            sealed is in the log, the other is not.
+        conflicts: (surface, request id) of requests that were spooled by different processes with different
+            content; the first one sealed is in the log, the other is not.
     """
 
     segments: int = 0
     requests: int = 0
     rows: int = 0
     duplicates: int = 0
-    conflicts: list[str] = field(default_factory=list)
+    conflicts: list[_RequestKey] = field(default_factory=list)
 
 
 class ImpressionLog:
@@ -67,7 +69,7 @@ class ImpressionLog:
         self._objects = objects
         self._database = database
         self._writer = SpoolWriter(spool_dir)
-        self._remembered: OrderedDict[str, str] = OrderedDict()
+        self._remembered: OrderedDict[_RequestKey, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def append(self, record: ImpressionRecord) -> None:
@@ -77,31 +79,33 @@ class ImpressionLog:
     def append_many(self, records: Sequence[ImpressionRecord]) -> None:
         """Log requests in one write. When this returns they survive kill -9 of the process.
 
-        A request that is logged already is not logged again.
+        A request that is logged already is not logged again. The same request id on another surface is
+        another request.
 
         Raises:
-            Conflict: a request id is logged with different content; nothing of the call was logged.
+            Conflict: a request of the surface is logged with different content; nothing of the call was
+                logged.
             Unavailable: the spool cannot be written; nothing of the call was logged.
         """
         payloads = [encode_record(record) for record in records]
-        digests: dict[str, tuple[str, bytes]] = {}
+        digests: dict[_RequestKey, tuple[str, bytes]] = {}
         for record, payload in zip(records, payloads, strict=True):
             digest = record_digest(payload)
-            if digests.setdefault(record.request_id, (digest, payload))[0] != digest:
-                raise _conflict(record.request_id)
+            if digests.setdefault(_key(record), (digest, payload))[0] != digest:
+                raise _conflict(_key(record))
         with self._database.read() as session:
-            sealed = _sealed_digests(session, list(digests))
+            sealed = _sealed_digests(session, digests)
         with self._lock:
-            fresh: dict[str, tuple[str, bytes]] = {}
-            for request_id, (digest, payload) in digests.items():
-                known = self._remembered.get(request_id) or sealed.get(request_id)
+            fresh: dict[_RequestKey, tuple[str, bytes]] = {}
+            for key, (digest, payload) in digests.items():
+                known = self._remembered.get(key) or sealed.get(key)
                 if known is None:
-                    fresh[request_id] = (digest, payload)
+                    fresh[key] = (digest, payload)
                 elif known != digest:
-                    raise _conflict(request_id)
+                    raise _conflict(key)
             if fresh:
                 self._writer.append(b"".join(frame(payload) for _, payload in fresh.values()))
-                self._remember({request_id: digest for request_id, (digest, _) in fresh.items()})
+                self._remember({key: digest for key, (digest, _) in fresh.items()})
 
     def seal(self, now: datetime, *, min_bytes: int = 0, max_age_seconds: float = 0.0) -> SealReport:
         """Turn what every process has spooled into segments; writers go on meanwhile, in new files.
@@ -136,22 +140,25 @@ class ImpressionLog:
         """Release the spool file. What is in it stays and is sealed by whoever seals next."""
         self._writer.close()
 
-    def _remember(self, digests: dict[str, str]) -> None:
+    def _remember(self, digests: dict[_RequestKey, str]) -> None:
         self._remembered.update(digests)
         while len(self._remembered) > _REMEMBERED_REQUESTS:
             self._remembered.popitem(last=False)
 
     def _seal_records(
-        self, records: dict[str, list[tuple[str, ImpressionRecord]]], report: SealReport, now: datetime
+        self,
+        records: dict[_RequestKey, list[tuple[str, ImpressionRecord]]],
+        report: SealReport,
+        now: datetime,
     ) -> SealReport:
         while True:
             with self._database.read() as session:
-                sealed = _sealed_digests(session, list(records))
+                sealed = _sealed_digests(session, records)
             fresh, duplicates, conflicts = _sort_out(records, sealed)
             segments = write_segments(self._objects, [record for _, record in fresh.values()])
             with self._database.write() as session:
                 first = sequences.advance(session, "log_segment", len(segments)) if segments else 0
-                if _sealed_digests(session, list(fresh)):
+                if _sealed_digests(session, fresh):
                     session.rollback()  # another spool directory's sealer was faster with one of them
                     continue
                 _register(session, segments, {key: digest for key, (digest, _) in fresh.items()}, first, now)
@@ -165,51 +172,60 @@ class ImpressionLog:
             )
 
 
-def _read_file(path: Path) -> dict[str, list[tuple[str, ImpressionRecord]]]:
-    """The records of a spool file by request id, each with its digest."""
-    records: dict[str, list[tuple[str, ImpressionRecord]]] = {}
+def _key(record: ImpressionRecord) -> _RequestKey:
+    return record.surface, record.request_id
+
+
+def _read_file(path: Path) -> dict[_RequestKey, list[tuple[str, ImpressionRecord]]]:
+    """The records of a spool file by request, each with its digest."""
+    records: dict[_RequestKey, list[tuple[str, ImpressionRecord]]] = {}
     for payload in read_frames(path.read_bytes(), str(path)):
         record = decode_record(payload)
-        records.setdefault(record.request_id, []).append((record_digest(payload), record))
+        records.setdefault(_key(record), []).append((record_digest(payload), record))
     return records
 
 
 def _sort_out(
-    records: dict[str, list[tuple[str, ImpressionRecord]]], sealed: dict[str, str]
-) -> tuple[dict[str, tuple[str, ImpressionRecord]], int, list[str]]:
+    records: dict[_RequestKey, list[tuple[str, ImpressionRecord]]], sealed: dict[_RequestKey, str]
+) -> tuple[dict[_RequestKey, tuple[str, ImpressionRecord]], int, list[_RequestKey]]:
     """Which records are new, how many are repetitions, and whose content differs from the first one's."""
-    fresh: dict[str, tuple[str, ImpressionRecord]] = {}
+    fresh: dict[_RequestKey, tuple[str, ImpressionRecord]] = {}
     duplicates = 0
-    conflicts: list[str] = []
-    for request_id, candidates in records.items():
-        winner = sealed.get(request_id)
+    conflicts: list[_RequestKey] = []
+    for key, candidates in records.items():
+        winner = sealed.get(key)
         for digest, record in candidates:
             if winner is None:
                 winner = digest
-                fresh[request_id] = (digest, record)
+                fresh[key] = (digest, record)
             elif digest == winner:
                 duplicates += 1
             else:
-                conflicts.append(request_id)
+                conflicts.append(key)
     return fresh, duplicates, conflicts
 
 
-def _sealed_digests(session: ReadSession, request_ids: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for start in range(0, len(request_ids), _IDS_PER_QUERY):
-        rows = session.execute(
-            select(LoggedRequestRow.request_id, LoggedRequestRow.digest).where(
-                LoggedRequestRow.request_id.in_(request_ids[start : start + _IDS_PER_QUERY])
+def _sealed_digests(session: ReadSession, requests: Iterable[_RequestKey]) -> dict[_RequestKey, str]:
+    by_surface: dict[str, list[str]] = {}
+    for surface, request_id in requests:
+        by_surface.setdefault(surface, []).append(request_id)
+    found: dict[_RequestKey, str] = {}
+    for surface, request_ids in by_surface.items():
+        for start in range(0, len(request_ids), _IDS_PER_QUERY):
+            rows = session.execute(
+                select(LoggedRequestRow.request_id, LoggedRequestRow.digest).where(
+                    LoggedRequestRow.surface == surface,
+                    LoggedRequestRow.request_id.in_(request_ids[start : start + _IDS_PER_QUERY]),
+                )
             )
-        )
-        found.update((request_id, digest) for request_id, digest in rows)
+            found.update(((surface, request_id), digest) for request_id, digest in rows)
     return found
 
 
 def _register(
     session: WriteSession,
     segments: list[SealedSegment],
-    digests: dict[str, str],
+    digests: dict[_RequestKey, str],
     first: int,
     now: datetime,
 ) -> None:
@@ -231,7 +247,12 @@ def _register(
             )
         )
         requests += [
-            {"request_id": request_id, "digest": digests[request_id], "log_sequence": sequence}
+            {
+                "surface": segment.surface,
+                "request_id": request_id,
+                "digest": digests[segment.surface, request_id],
+                "log_sequence": sequence,
+            }
             for request_id in segment.request_ids
         ]
     session.flush()
@@ -239,8 +260,10 @@ def _register(
         session.connection().execute(insert(LoggedRequestRow), requests)
 
 
-def _conflict(request_id: str) -> Conflict:
+def _conflict(key: _RequestKey) -> Conflict:
+    surface, request_id = key
     return Conflict(
-        f"Request {request_id!r} is logged already, with different content; use a request id once only.",
+        f"Request {request_id!r} of {surface!r} is logged already, with different content; use a request id "
+        "of a surface once only.",
         request=request_id,
     )

@@ -81,39 +81,41 @@ def record(
 ) -> OutcomesAccepted:
     """Take in the labels of impressions of ``surface``, all or none; one that is known already is counted.
 
-    Their impressions need not be in the log yet.
+    Their impressions need not be in the log yet. Request ids are the surface's own: those of another one
+    neither count nor conflict.
 
     Raises:
         EmptyBatch, BatchTooLarge: no outcomes, or over 100,000.
         InvalidRequest: a label is not finite.
         EventInFuture: an outcome lies more than 60 s after ``now``.
-        Conflict: an outcome of this (request_id, item, task) is known with another label or surface.
+        Conflict: an outcome of this (request_id, item, task) of the surface is known with another
+            label.
     """
     columns = outcomes if isinstance(outcomes, OutcomeColumns) else OutcomeColumns.from_wire(outcomes)
     _check(columns, now)
     # Taking the sequence also locks it: nobody else adds outcomes between our look and our write.
     first = sequences.advance(session, "outcome", len(columns.label))
-    known = _known(session, sorted(set(columns.request_id)))
+    known = _known(session, surface, sorted(set(columns.request_id)))
     fresh: list[dict[str, object]] = []
     keys = zip(columns.request_id, columns.item, columns.task, strict=True)
     for row, key in enumerate(keys):
         label = columns.label[row]
         if key not in known:
-            known[key] = (label, surface)
+            known[key] = label
             request_id, item, task = key
             fresh.append(
                 {
+                    "surface": surface,
                     "request_id": request_id,
                     "item": item,
                     "task": task,
-                    "surface": surface,
                     "label": label,
                     "outcome_time": columns.outcome_time_us[row],
                     "sequence": first + row,
                 }
             )
-        elif known[key] != (label, surface):
-            raise _conflict(row, key, known[key], label, surface)
+        elif known[key] != label:
+            raise _conflict(row, key, known[key], label)
     if fresh:
         session.connection().execute(insert(OutcomeRow), fresh)
     return OutcomesAccepted(accepted=len(fresh), duplicates=len(columns.label) - len(fresh))
@@ -128,7 +130,7 @@ def labels(
     up_to: datetime | None,
     up_to_sequence: int,
 ) -> pa.Table:
-    """The outcomes of ``task`` of these requests that happened no later than ``up_to`` (None: ever).
+    """The outcomes of ``task`` of these requests of ``surface``, happened no later than ``up_to`` (None: ever).
 
     Returns:
         columns request_id, item (string) and label (float32); one row for each (request_id, item). Outcomes
@@ -137,9 +139,9 @@ def labels(
     found: list[tuple[str, str, float]] = []
     for start in range(0, len(request_ids), _REQUESTS_PER_QUERY):
         query = select(OutcomeRow.request_id, OutcomeRow.item, OutcomeRow.label).where(
+            OutcomeRow.surface == surface,
             OutcomeRow.request_id.in_(request_ids[start : start + _REQUESTS_PER_QUERY]),
             OutcomeRow.task == task,
-            OutcomeRow.surface == surface,
             OutcomeRow.sequence <= up_to_sequence,
         )
         if up_to is not None:
@@ -174,24 +176,25 @@ def _check(columns: OutcomeColumns, now: datetime) -> None:
         )
 
 
-def _known(session: ReadSession, request_ids: list[str]) -> dict[_Key, tuple[float, str]]:
-    known: dict[_Key, tuple[float, str]] = {}
+def _known(session: ReadSession, surface: str, request_ids: list[str]) -> dict[_Key, float]:
+    known: dict[_Key, float] = {}
     for start in range(0, len(request_ids), _REQUESTS_PER_QUERY):
         rows = session.execute(
-            select(
-                OutcomeRow.request_id, OutcomeRow.item, OutcomeRow.task, OutcomeRow.label, OutcomeRow.surface
-            ).where(OutcomeRow.request_id.in_(request_ids[start : start + _REQUESTS_PER_QUERY]))
+            select(OutcomeRow.request_id, OutcomeRow.item, OutcomeRow.task, OutcomeRow.label).where(
+                OutcomeRow.surface == surface,
+                OutcomeRow.request_id.in_(request_ids[start : start + _REQUESTS_PER_QUERY]),
+            )
         )
-        for request_id, item, task, label, surface in rows:
-            known[request_id, item, task] = (label, surface)
+        for request_id, item, task, label in rows:
+            known[request_id, item, task] = label
     return known
 
 
-def _conflict(row: int, key: _Key, known: tuple[float, str], label: float, surface: str) -> Conflict:
+def _conflict(row: int, key: _Key, known: float, label: float) -> Conflict:
     request_id, item, task = key
     return Conflict(
-        f"Outcome {row}: {task!r} of item {item!r} in request {request_id!r} is {label} on {surface!r} here, "
-        f"but was {known[0]} on {known[1]!r} before; an outcome does not change once it is told.",
+        f"Outcome {row}: {task!r} of item {item!r} in request {request_id!r} is {label} here, "
+        f"but was {known} before; an outcome does not change once it is told.",
         row=row,
     )
 

@@ -33,7 +33,7 @@ class LogSealer:
         """
         report = self._impressions.seal(now, min_bytes=SEGMENT_BYTES, max_age_seconds=MAX_AGE_SECONDS)
         if report.conflicts:
-            _log.error("requests were logged twice with different content", request_ids=report.conflicts)
+            _log.error("requests were logged twice with different content", requests=report.conflicts)
         if report.requests:
             _log.info("sealed", segments=report.segments, requests=report.requests, rows=report.rows)
         return report.requests

@@ -89,11 +89,12 @@ class LogSegmentRow(Base):
 
 
 class LoggedRequestRow(Base):
-    """Every sealed request and the digest of its record: the same request is logged once."""
+    """Every sealed request of a surface and the digest of its record: the same request is logged once."""
 
     __tablename__ = "logged_requests"
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy reads it, nobody writes it
 
+    surface: Mapped[str] = mapped_column(key_text(63), primary_key=True)
     request_id: Mapped[str] = mapped_column(key_text(64), primary_key=True)
     digest: Mapped[str] = mapped_column(key_text(64))
     log_sequence: Mapped[int] = mapped_column(BigInteger)
@@ -105,10 +106,10 @@ class OutcomeRow(Base):
     __tablename__ = "outcomes"
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy reads it, nobody writes it
 
+    surface: Mapped[str] = mapped_column(key_text(63), primary_key=True)
     request_id: Mapped[str] = mapped_column(key_text(64), primary_key=True)
     item: Mapped[str] = mapped_column(key_text(256), primary_key=True)
     task: Mapped[str] = mapped_column(key_text(63), primary_key=True)
-    surface: Mapped[str] = mapped_column(key_text(63))
     label: Mapped[float] = mapped_column(Double)
     outcome_time: Mapped[int] = mapped_column(BigInteger)
     sequence: Mapped[int] = mapped_column(BigInteger)

@@ -172,7 +172,7 @@ class Outcomes(Namespace[RunnerT]):
                 label, outcome_time.
 
         Raises:
-            Conflict: another label is known for the same (request, item, task).
+            Conflict: another label is known for the same (request, item, task) of the surface.
         """
         table = check_outcomes(_table(outcomes, outcomes_to_table))
         accepted, duplicates = 0, 0

@@ -41,8 +41,10 @@ def read(log: ImpressionLog, objects: MemoryObjectStore, database: Database, **g
     return pa.concat_tables(impressions.scan(database, objects, surface, window, versions, **given))
 
 
-def served(log: ImpressionLog, objects: MemoryObjectStore, database: Database) -> list[tuple[str, str]]:
-    table = read(log, objects, database)
+def served(
+    log: ImpressionLog, objects: MemoryObjectStore, database: Database, **given: Any
+) -> list[tuple[str, str]]:
+    table = read(log, objects, database, **given)
     return [*zip(table["request_id"].to_pylist(), table["item"].to_pylist(), strict=True)]
 
 
@@ -110,10 +112,37 @@ def test_a_request_id_with_other_content_is_a_conflict(
         log.append_many([make_record("r0"), changed])
     other_process = ImpressionLog(spool, objects, database)
     other_process.append(changed)  # cannot know yet
-    assert log.seal(now) == SealReport(segments=1, requests=1, rows=1, conflicts=["r1"])
-    with pytest.raises(Conflict, match="'r1' is logged already"):
+    assert log.seal(now) == SealReport(segments=1, requests=1, rows=1, conflicts=[("feed", "r1")])
+    with pytest.raises(Conflict, match="'r1' of 'feed' is logged already"):
         other_process.append(replace(record, user="somebody else"))
     assert served(log, objects, database) == [("r1", "a")]
+
+
+def test_a_request_id_on_two_surfaces_is_two_requests(
+    log: ImpressionLog,
+    objects: MemoryObjectStore,
+    database: Database,
+    spool: Path,
+    now: datetime,
+    make_record: Make,
+) -> None:
+    feed, reels = make_record("r1", items=["a"]), make_record("r1", surface="reels", items=["b", "c"])
+    log.append_many([feed, reels])
+    log.append(reels)
+    assert log.seal(now) == SealReport(segments=2, requests=2, rows=3)
+    other_process = ImpressionLog(spool, objects, database)
+    other_process.append_many([reels, feed])
+    assert log.seal(now) == SealReport()
+    with pytest.raises(Conflict, match="'r1' of 'reels' is logged already"):
+        other_process.append(replace(reels, user="somebody else"))
+    other_process.append(make_record("r1", surface="stories", items=["d"]))
+    assert log.seal(now).requests == 1
+    found = {name: served(log, objects, database, surface=name) for name in ("feed", "reels", "stories")}
+    assert found == {
+        "feed": [("r1", "a")],
+        "reels": [("r1", "b"), ("r1", "c")],
+        "stories": [("r1", "d")],
+    }
 
 
 def test_surfaces_and_sets_of_versions_lie_in_segments_of_their_own(

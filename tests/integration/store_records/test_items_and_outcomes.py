@@ -87,21 +87,32 @@ def test_outcomes_are_idempotent(database: Database, now: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "given"),
+    "rows",
     [
-        ([("r2", "x", 1.0), ("r1", "a", 0.0)], {}),
-        ([("r1", "a", 1.0)], {"surface": "reels"}),
-        ([("r3", "y", 1.0), ("r3", "y", 0.0)], {}),
+        [("r2", "x", 1.0), ("r1", "a", 0.0)],
+        [("r3", "y", 1.0), ("r3", "y", 0.0)],
     ],
 )
 def test_an_outcome_does_not_change(
-    database: Database, now: datetime, rows: list[tuple[str, str, float]], given: dict[str, Any]
+    database: Database, now: datetime, rows: list[tuple[str, str, float]]
 ) -> None:
     record(database, now, ("r1", "a", 1.0))
     with pytest.raises(Conflict, match="does not change"):
-        record(database, now, *rows, **given)
+        record(database, now, *rows)
     with database.read() as session:
         assert sequences.current(session, "outcome") == 1
+
+
+def test_outcomes_of_two_surfaces_do_not_meet(database: Database, now: datetime) -> None:
+    assert record(database, now, ("r1", "a", 1.0)).accepted == 1
+    assert record(database, now, ("r1", "a", 0.0), surface="reels").accepted == 1
+    assert record(database, now, ("r1", "a", 0.0), surface="reels").duplicates == 1
+    with pytest.raises(Conflict):
+        record(database, now, ("r1", "a", 1.0), surface="reels")
+    for surface, label in (("feed", 1.0), ("reels", 0.0), ("stories", None)):
+        with database.read() as session:
+            found = outcomes.labels(session, surface, "label", ["r1"], up_to=None, up_to_sequence=99)
+        assert found["label"].to_pylist() == ([] if label is None else [label])
 
 
 def test_bad_outcomes_are_refused(database: Database, now: datetime) -> None:

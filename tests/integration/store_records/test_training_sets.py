@@ -101,12 +101,13 @@ def see(database: Database, now: datetime, *rows: tuple[str, str, str, int], lat
 
 
 def label(database: Database, now: datetime, *rows: tuple[str, str, float], **given: Any) -> None:
+    surface = given.pop("surface", "feed")
     fields = {"outcome_time": instant(0), **given}
     batch = [
         Outcome(request_id=request_id, item=item, label=value, **fields) for request_id, item, value in rows
     ]
     with database.write() as session:
-        outcomes.record(session, "feed", batch, now=now)
+        outcomes.record(session, surface, batch, now=now)
 
 
 def test_a_training_set_holds_what_was_served_and_what_could_be_known(
@@ -178,6 +179,24 @@ def test_a_training_set_holds_what_was_served_and_what_could_be_known(
         "unlabelled": 1,
         "incomplete": 0,
     }
+
+
+def test_a_surface_sees_only_its_own_requests_and_outcomes(
+    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+) -> None:
+    page = [make_record("r1", surface=surface, items=["x", "y"]) for surface in ("feed", "reels")]
+    log.append_many(page)
+    log.seal(now)
+    label(database, now, ("r1", "x", 1.0))
+    label(database, now, ("r1", "x", 0.0), ("r1", "y", 1.0), surface="reels")
+    found = {}
+    for record in page:
+        rows, requests = tables(database, objects, build(database, objects, now, surface=record.surface))
+        assert requests["request_id"].to_pylist() == ["r1"]
+        logged = record.tae["core@1"][: rows.num_rows].tobytes()
+        assert rows["tae:core@1"].combine_chunks().flatten().to_numpy().tobytes() == logged
+        found[record.surface] = list(zip(rows["item"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    assert found == {"feed": [("x", 1.0)], "reels": [("x", 0.0), ("y", 1.0)]}
 
 
 def test_rows_that_lack_a_version_are_left_out_and_counted(

@@ -77,22 +77,23 @@ def _create_log() -> None:
     )
     op.create_table(
         "logged_requests",
+        sa.Column("surface", key_text(63), nullable=False),
         sa.Column("request_id", key_text(64), nullable=False),
         sa.Column("digest", key_text(64), nullable=False),
         sa.Column("log_sequence", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("request_id", name="pk_logged_requests"),
+        sa.PrimaryKeyConstraint("surface", "request_id", name="pk_logged_requests"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "outcomes",
+        sa.Column("surface", key_text(63), nullable=False),
         sa.Column("request_id", key_text(64), nullable=False),
         sa.Column("item", key_text(256), nullable=False),
         sa.Column("task", key_text(63), nullable=False),
-        sa.Column("surface", key_text(63), nullable=False),
         sa.Column("label", sa.Double(), nullable=False),
         sa.Column("outcome_time", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("request_id", "item", "task", name="pk_outcomes"),
+        sa.PrimaryKeyConstraint("surface", "request_id", "item", "task", name="pk_outcomes"),
         sqlite_with_rowid=False,
     )
 
