@@ -109,13 +109,17 @@ class SurfaceTeam:
         label = data.rows["label"].to_numpy().astype(np.float32)
         result = SurfaceResult(self.surface, len(label), float(label.mean()))
         base = base_rows(data, self.features, self.surface)
+        found, first = np.zeros(len(label), np.bool_), {}
         for variant in variants:
             rows = rows_for(base, data, variant, self.client)
             if rows.user_found_N is not None and rows.item_found_N is not None:
-                result.vectors_found = float((rows.user_found_N & rows.item_found_N).mean())
-            result.scores[variant.key] = [
-                Score.of(label, score(model, rows)) for model in self.models[variant.key]
-            ]
+                found = rows.user_found_N & rows.item_found_N
+            predicted = [score(model, rows) for model in self.models[variant.key]]
+            first[variant.key] = predicted[0]
+            result.scores[variant.key] = [Score.of(label, one) for one in predicted]
+        result.vectors_found = float(found.mean())
+        if found.any() and 0 < label[found].mean() < 1:
+            result.where_found = {key: Score.of(label[found], first[key][found]) for key in ("b", "c", "e")}
         for version in self.versions:
             result.foundation[version] = Score.of(label, data.predictions(version))
         self._record(result, window, task)

@@ -19,7 +19,11 @@ from bedplate_services.demo.latency import Latency
 
 @dataclass
 class SurfaceResult:
-    """One row of the table: evaluation rows, their label rate, and every seed's scores of every variant."""
+    """One row of the table: evaluation rows, their label rate, and every seed's scores of every variant.
+
+    ``vectors_found`` is the share of rows whose user and item both have a vector in the snapshot, and
+    ``where_found`` the scores of the first seed on those rows alone.
+    """
 
     surface: str
     rows: int
@@ -27,6 +31,7 @@ class SurfaceResult:
     scores: dict[str, list[Score]] = field(default_factory=dict)
     foundation: dict[str, Score] = field(default_factory=dict)
     vectors_found: float = 0.0
+    where_found: dict[str, Score] = field(default_factory=dict)
     bayes_ne: float | None = None
 
     def ne(self, variant: str) -> float:
@@ -86,7 +91,18 @@ class Result:
         console.print(
             "(a) base rate; " + "; ".join(f"({key}) {title}" for key, title in self.variants.items())
         )
+        console.print(self.vectors_found())
         console.print("TR: transfer ratio of the expert's move from (d) to (e), arXiv 2508.02929")
+
+    def vectors_found(self) -> str:
+        """For how many rows (c) had something to read, and what it was worth there."""
+        parts = [
+            f"{row.surface} {row.vectors_found:.0%} of the rows, NE there (b) {row.where_found['b'].ne:.4f} "
+            f"(c) {row.where_found['c'].ne:.4f} (e) {row.where_found['e'].ne:.4f}"
+            for row in self.surfaces
+            if row.where_found
+        ]
+        return "(c) finds both vectors for: " + "; ".join(parts)
 
     def ne_table(self) -> Table:
         """NE per surface and variant; lower is better, 1 is the base rate."""
