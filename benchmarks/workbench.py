@@ -19,9 +19,9 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from bedplate import Client
-from bedplate.client.checkpoints import SIGNATURE_FILE
 from bedplate.wire.registry import Signature, SpaceSignature, TensorSignature
 from bedplate.wire.store import IndexSpecification
+from bedplate_modeling import checkpoint_layout as layout
 from bedplate_services.supervisor.platform import Platform
 from bedplate_store import snapshots
 from bedplate_store.database import Database
@@ -168,11 +168,13 @@ class Workbench:
 
 
 def _write_checkpoint(directory: Path) -> None:
-    """A checkpoint without a model: the registry needs one to know the spaces."""
+    """A checkpoint without a model, never loaded: the registry needs one to know the spaces."""
     directory.mkdir()
-    save_file({"nothing": np.zeros(1, np.float32)}, directory / "model.safetensors")
-    (directory / "config.json").write_text(json.dumps({}))
+    save_file({"nothing": np.zeros(1, np.float32)}, directory / layout.WEIGHTS)
+    (directory / layout.CONFIG).write_text(json.dumps({"architecture": layout.FOUNDATION}))
     signature = Signature(
-        architecture="none", spaces=SPACES, tensors={"nothing": TensorSignature(dtype="F32", shape=[1])}
+        architecture=layout.FOUNDATION,
+        spaces=SPACES,
+        tensors={"nothing": TensorSignature(dtype="F32", shape=[1])},
     )
-    (directory / SIGNATURE_FILE).write_text(signature.model_dump_json())
+    (directory / layout.SIGNATURE).write_text(signature.model_dump_json())

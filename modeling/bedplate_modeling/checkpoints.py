@@ -23,14 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bedplate.errors import CheckpointInvalid, InvalidRequest, SignatureMismatch
+from bedplate_modeling.checkpoint_layout import CONFIG, EXPERT, FILES, FOUNDATION, SIGNATURE, WEIGHTS
 from bedplate_modeling.config import ExpertConfig, FoundationConfig
 from bedplate_modeling.expert import ExpertModel
 from bedplate_modeling.foundation import FoundationModel
 from bedplate_modeling.vocabulary import Vocabulary
 
-WEIGHTS, CONFIG, SIGNATURE = "model.safetensors", "config.json", "signature.json"
-FILES = (WEIGHTS, CONFIG, SIGNATURE)
-FOUNDATION, EXPERT = "hstu-foundation", "fm-expert"
 FEATURE_TABLE = "feature_table"
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 

@@ -15,22 +15,27 @@ from bedplate.references import VersionReference
 from bedplate.wire.registry import ExpertVersion, ExpertVersionCreate, FileManifest, UploadStatus, Version
 from bedplate_registry import uploads, versions
 from bedplate_registry.blobs import BlobStore
+from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.checks import check_text, fetch, try_insert
 from bedplate_registry.database import Database, ReadSession, WriteSession
 from bedplate_registry.numbers import create_numbered, number_taken
 from bedplate_registry.tables import CheckpointRow, ExpertRow, ExpertVersionRow, ServingRow
 
 
-def create(database: Database, expert: str, document: ExpertVersionCreate, now: datetime) -> ExpertVersion:
+def create(
+    database: Database, expert: str, document: ExpertVersionCreate, now: datetime, policy: CheckpointPolicy
+) -> ExpertVersion:
     """A draft with the next number; when others take that number meanwhile, the one after it.
 
     Raises: as ``create_draft``.
     """
-    return create_numbered(database, lambda session: _try_create(session, expert, document, now), expert)
+    return create_numbered(
+        database, lambda session: _try_create(session, expert, document, now, policy), expert
+    )
 
 
 def create_draft(
-    session: WriteSession, expert: str, document: ExpertVersionCreate, now: datetime
+    session: WriteSession, expert: str, document: ExpertVersionCreate, now: datetime, policy: CheckpointPolicy
 ) -> ExpertVersion:
     """A draft within the caller's transaction; ``create`` is the same with retries.
 
@@ -42,14 +47,14 @@ def create_draft(
         CheckpointInvalid, InvalidRequest: the document announces what cannot become a version.
         Conflict: another transaction took the number; try again in a fresh one.
     """
-    created = _try_create(session, expert, document, now)
+    created = _try_create(session, expert, document, now, policy)
     if created is None:
         raise number_taken(expert)
     return created
 
 
 def amend_draft(
-    session: WriteSession, expert: str, version: int, document: ExpertVersionCreate
+    session: WriteSession, expert: str, version: int, document: ExpertVersionCreate, policy: CheckpointPolicy
 ) -> ExpertVersion:
     """Replace what a draft announces; parts of unchanged files are kept.
 
@@ -65,6 +70,7 @@ def amend_draft(
         document.files,
         document.metrics,
         document.description,
+        policy,
     )
     _pin(session, row, document)
     session.flush()
@@ -96,11 +102,12 @@ def finalise(
     expert: str,
     version: int,
     now: datetime,
+    policy: CheckpointPolicy,
     scratch: Path | None = None,
 ) -> ExpertVersion:
     """Verify the upload and make the version immutable. Raises: as ``uploads.finalise``."""
     checkpoint = _checkpoint(database, expert, version)
-    uploads.finalise(database, blobs, checkpoint, _label(expert, version), now, scratch)
+    uploads.finalise(database, blobs, checkpoint, _label(expert, version), now, policy, scratch)
     with database.read() as session:
         return get(session, expert, version)
 
@@ -168,7 +175,7 @@ def pins(session: ReadSession, surface: str) -> dict[str, str | None]:
 
 
 def _try_create(
-    session: WriteSession, expert: str, document: ExpertVersionCreate, now: datetime
+    session: WriteSession, expert: str, document: ExpertVersionCreate, now: datetime, policy: CheckpointPolicy
 ) -> ExpertVersion | None:
     surface = fetch(session, ExpertRow, expert, f"expert {expert!r}").surface
     check_text(training_set=document.training_set)
@@ -176,7 +183,7 @@ def _try_create(
         select(func.max(ExpertVersionRow.number)).where(ExpertVersionRow.expert == expert)
     )
     checkpoint = uploads.new_checkpoint(
-        document.signature, document.files, document.metrics, document.description, now
+        document.signature, document.files, document.metrics, document.description, now, policy
     )
     row = ExpertVersionRow(expert=expert, number=(latest or 0) + 1, checkpoint_id=checkpoint.id)
     _pin(session, row, document)

@@ -30,7 +30,12 @@ from bedplate.errors import (
 )
 from bedplate.wire.registry import FileManifest, Signature, UploadStatus
 from bedplate_registry.blobs import BlobStore
-from bedplate_registry.checkpoint_files import check_contents, check_manifest, manifest_digest
+from bedplate_registry.checkpoint_files import (
+    CheckpointPolicy,
+    check_announced,
+    check_contents,
+    manifest_digest,
+)
 from bedplate_registry.checks import check_metrics, check_text, fetch
 from bedplate_registry.database import Database, ReadSession, WriteSession
 from bedplate_registry.tables import CheckpointRow, UploadPartRow
@@ -56,14 +61,15 @@ def new_checkpoint(
     metrics: dict[str, float],
     description: str,
     now: datetime,
+    policy: CheckpointPolicy,
 ) -> CheckpointRow:
     """A draft, not yet in any session.
 
     Raises:
-        CheckpointInvalid: such files cannot be a checkpoint.
+        CheckpointInvalid: such files, or such an architecture, cannot be a checkpoint here.
         InvalidRequest: a metric is not finite, or a text holds NUL.
     """
-    values = _columns(signature, files, metrics, description)
+    values = _columns(signature, files, metrics, description, policy)
     return CheckpointRow(id=uuid.uuid4().hex, state="draft", created_at=now, **values)
 
 
@@ -75,13 +81,14 @@ def amend(
     files: list[FileManifest],
     metrics: dict[str, float],
     description: str,
+    policy: CheckpointPolicy,
 ) -> None:
     """Replace what the draft announces; parts of files whose manifest stays the same are kept.
 
     Raises:
         VersionImmutable: it is finalised. Otherwise as ``new_checkpoint``.
     """
-    values = _columns(signature, files, metrics, description)
+    values = _columns(signature, files, metrics, description, policy)
     row = _draft_row(session, checkpoint_id, label, lock=True)
     before = {file.name: file for file in _files(row)}
     kept = {file.name for file in files if before.get(file.name) == file}
@@ -150,6 +157,7 @@ def finalise(
     checkpoint_id: str,
     label: str,
     now: datetime,
+    policy: CheckpointPolicy,
     scratch: Path | None = None,
 ) -> None:
     """Join the parts, verify digests, types and signature, and make the checkpoint immutable.
@@ -159,14 +167,15 @@ def finalise(
 
     Raises:
         VersionImmutable: it is finalised already.
-        CheckpointInvalid: parts are missing, or a file is not what its name says.
+        CheckpointInvalid: parts are missing, a file is not what its name says, or the policy refuses it
+            (the draft may be older than the policy).
         DigestMismatch, SignatureMismatch: upload or amend what the detail names, then finalise again.
         Conflict: the draft changed while it was verified.
     """
     with database.read() as session:
         draft = _read_draft(session, checkpoint_id, label)
     try:
-        _verify_and_store(draft, blobs, label, scratch)
+        _verify_and_store(draft, blobs, label, policy, scratch)
     except BedplateError:
         # What was wrong may be that somebody else finalised or changed it meanwhile: then that is the answer.
         with database.read() as session:
@@ -218,9 +227,13 @@ def sweep(database: Database, blobs: BlobStore) -> int:
 
 
 def _columns(
-    signature: Signature, files: list[FileManifest], metrics: dict[str, float], description: str
+    signature: Signature,
+    files: list[FileManifest],
+    metrics: dict[str, float],
+    description: str,
+    policy: CheckpointPolicy,
 ) -> dict[str, Any]:
-    check_manifest(files)
+    check_announced(files, signature, policy)
     check_metrics(metrics)
     check_text(description=description)
     return {
@@ -307,11 +320,14 @@ def _require_unchanged(
         raise Conflict(f"{label} changed while it was verified; finalise it again.")
 
 
-def _verify_and_store(draft: Draft, blobs: BlobStore, label: str, scratch: Path | None) -> None:
+def _verify_and_store(
+    draft: Draft, blobs: BlobStore, label: str, policy: CheckpointPolicy, scratch: Path | None
+) -> None:
+    check_announced(draft.files, draft.signature, policy)
     _check_complete(draft, blobs, label)
     with tempfile.TemporaryDirectory(prefix="bedplate-finalise-", dir=scratch) as folder:
         paths = {file.name: _join(blobs, draft, file, Path(folder) / file.name) for file in draft.files}
-        check_contents(paths, draft.signature)
+        check_contents(paths, draft.signature, policy)
         for file in draft.files:
             if blobs.size(object_key(file)) != file.bytes:
                 blobs.put_file(object_key(file), paths[file.name])

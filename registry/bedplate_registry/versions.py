@@ -15,6 +15,7 @@ from bedplate.references import VersionReference
 from bedplate.wire.registry import FileManifest, UploadStatus, Version, VersionCreate
 from bedplate_registry import uploads
 from bedplate_registry.blobs import BlobStore
+from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.checks import fetch, try_insert
 from bedplate_registry.database import Database, ReadSession, WriteSession
 from bedplate_registry.numbers import create_numbered, number_taken
@@ -28,17 +29,21 @@ from bedplate_registry.tables import (
 )
 
 
-def create(database: Database, foundation: str, document: VersionCreate, now: datetime) -> Version:
+def create(
+    database: Database, foundation: str, document: VersionCreate, now: datetime, policy: CheckpointPolicy
+) -> Version:
     """A draft with the next number; when others take that number meanwhile, the one after it.
 
     Raises: as ``create_draft``.
     """
     return create_numbered(
-        database, lambda session: _try_create(session, foundation, document, now), foundation
+        database, lambda session: _try_create(session, foundation, document, now, policy), foundation
     )
 
 
-def create_draft(session: WriteSession, foundation: str, document: VersionCreate, now: datetime) -> Version:
+def create_draft(
+    session: WriteSession, foundation: str, document: VersionCreate, now: datetime, policy: CheckpointPolicy
+) -> Version:
     """A draft within the caller's transaction; ``create`` is the same with retries.
 
     Raises:
@@ -47,13 +52,15 @@ def create_draft(session: WriteSession, foundation: str, document: VersionCreate
         CheckpointInvalid, InvalidRequest: the document announces what cannot become a version.
         Conflict: another transaction took the number; try again in a fresh one.
     """
-    created = _try_create(session, foundation, document, now)
+    created = _try_create(session, foundation, document, now, policy)
     if created is None:
         raise number_taken(foundation)
     return created
 
 
-def amend_draft(session: WriteSession, foundation: str, version: int, document: VersionCreate) -> Version:
+def amend_draft(
+    session: WriteSession, foundation: str, version: int, document: VersionCreate, policy: CheckpointPolicy
+) -> Version:
     """Replace what a draft announces; parts of unchanged files are kept.
 
     Raises:
@@ -70,6 +77,7 @@ def amend_draft(session: WriteSession, foundation: str, version: int, document: 
         document.files,
         document.metrics,
         document.description,
+        policy,
     )
     row.parent = document.parent
     row.training_window_start = document.training_window_start
@@ -103,11 +111,12 @@ def finalise(
     foundation: str,
     version: int,
     now: datetime,
+    policy: CheckpointPolicy,
     scratch: Path | None = None,
 ) -> Version:
     """Verify the upload and make the version immutable. Raises: as ``uploads.finalise``."""
     checkpoint = _checkpoint(database, foundation, version)
-    uploads.finalise(database, blobs, checkpoint, _label(foundation, version), now, scratch)
+    uploads.finalise(database, blobs, checkpoint, _label(foundation, version), now, policy, scratch)
     with database.read() as session:
         return get(session, foundation, version)
 
@@ -205,13 +214,13 @@ def require_ready(session: WriteSession, foundation: str, version: int) -> Versi
 
 
 def _try_create(
-    session: WriteSession, foundation: str, document: VersionCreate, now: datetime
+    session: WriteSession, foundation: str, document: VersionCreate, now: datetime, policy: CheckpointPolicy
 ) -> Version | None:
     fetch(session, FoundationRow, foundation, f"foundation {foundation!r}")
     _check(session, foundation, document)
     latest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.foundation == foundation))
     checkpoint = uploads.new_checkpoint(
-        document.signature, document.files, document.metrics, document.description, now
+        document.signature, document.files, document.metrics, document.description, now, policy
     )
     row = VersionRow(
         foundation=foundation,

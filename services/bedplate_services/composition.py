@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from bedplate_modeling import checkpoint_layout as layout
 from bedplate_registry import tokens
+from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_registry.principals import Principal
 from bedplate_services.auth import Authenticator
@@ -20,6 +22,11 @@ from bedplate_store.objects import ObjectStore, open_object_store
 from bedplate_store.readers import SpaceReaders
 
 Clock = Callable[[], datetime]
+
+FOUNDATION_CHECKPOINTS = CheckpointPolicy(
+    (layout.FOUNDATION,), layout.WEIGHTS, layout.CONFIG, layout.SIGNATURE
+)
+EXPERT_CHECKPOINTS = CheckpointPolicy((layout.EXPERT,), layout.WEIGHTS, layout.CONFIG, layout.SIGNATURE)
 
 
 def system_clock() -> datetime:
@@ -42,6 +49,8 @@ class Platform:
     signer: UrlSigner
     metrics: Metrics
     now: Clock
+    foundation_checkpoints: CheckpointPolicy = FOUNDATION_CHECKPOINTS
+    expert_checkpoints: CheckpointPolicy = EXPERT_CHECKPOINTS
 
     def close(self) -> None:
         self.registry.close()

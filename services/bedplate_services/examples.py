@@ -27,15 +27,33 @@ _SIGNATURE = {
     "spaces": {"item": _SPACE, "tae": {**_SPACE, "entity": None}},
     "tensors": {"query": {"dtype": "F32", "shape": [64]}},
 }
+_EXPERT_SIGNATURE = {
+    "architecture": "fm-expert",
+    "inputs": {"foundation_version": "core@7"},
+    "tasks": ["main"],
+    "spaces": {},
+    "tensors": {"query": {"dtype": "F32", "shape": [64]}},
+}
 _FILE = {"name": "model.safetensors", "sha256": _SHA, "bytes": 14_680_064, "parts": 1}
-_CHECKPOINT = {"signature": _SIGNATURE, "files": [_FILE], "metrics": {"ne": 0.87}, "description": "weekly"}
+_FILES = [
+    _FILE,
+    {"name": "config.json", "sha256": _SHA, "bytes": 812_345, "parts": 1},
+    {"name": "signature.json", "sha256": _SHA, "bytes": 4_096, "parts": 1},
+]
+_CHECKPOINT = {"signature": _SIGNATURE, "files": _FILES, "metrics": {"ne": 0.87}, "description": "weekly"}
 _VERSION = {
     **_CHECKPOINT,
     "parent": 6,
     "training_window_start": "2026-10-01T00:00:00Z",
     "training_window_end": "2026-11-20T00:00:00Z",
 }
-_EXPERT_VERSION = {**_CHECKPOINT, "pinned_version": "core@7", "pinned_space": "tae", "training_set": _ID}
+_EXPERT_VERSION = {
+    **_CHECKPOINT,
+    "signature": _EXPERT_SIGNATURE,
+    "pinned_version": "core@7",
+    "pinned_space": "tae",
+    "training_set": _ID,
+}
 _READY = {"state": "ready", "digest": _SHA, "created_at": _T0, "finalised_at": _T1}
 _EVALUATION = {
     "subject": "feed-ranker@3",
@@ -113,14 +131,16 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "reference": "core@7",
         "aliases": ["production"],
     },
-    registry.UploadStatus: {"received": {"model.safetensors": [0, 1], "config.json": [0]}},
-    registry.AliasMove: {"version": 7, "expected_version": 6, "reason": "all gates passed"},
+    registry.UploadStatus: {
+        "received": {"model.safetensors": [0, 1], "config.json": [0], "signature.json": []}
+    },
+    registry.AliasMove: {"version": 7, "expected_version": 6, "reason": "better on every surface"},
     registry.Alias: {"foundation": "core", "alias": "production", "version": 7, "moved_at": _T0},
     registry.AliasChange: {
         "alias": "production",
         "from_version": 6,
         "to_version": 7,
-        "reason": "all gates passed",
+        "reason": "better on every surface",
         "moved_by": "foundation-team",
         "moved_at": _T0,
     },

@@ -68,7 +68,7 @@ def get_expert(house: House, caller: Caller, expert: PathName) -> Expert:
 )
 def create_version(house: OwnerHouse, expert: PathName, document: ExpertVersionCreate) -> ExpertVersion:
     """Pinned to one foundation version and space, for ever."""
-    return expert_versions.create(house.registry, expert, document, house.now())
+    return expert_versions.create(house.registry, expert, document, house.now(), house.expert_checkpoints)
 
 
 @router.get("/{expert}/versions", summary="List an expert's versions")
@@ -89,7 +89,7 @@ def amend_version(
 ) -> ExpertVersion:
     """Replaces what the draft announces; parts of files that stay the same are kept."""
     with house.registry.write() as session:
-        return expert_versions.amend_draft(session, expert, number, document)
+        return expert_versions.amend_draft(session, expert, number, document, house.expert_checkpoints)
 
 
 @router.put(
@@ -115,7 +115,13 @@ def upload_status(house: House, caller: Caller, expert: PathName, number: PathNu
 def finalise_version(house: OwnerHouse, expert: PathName, number: PathNumber) -> ExpertVersion:
     """422 names the file whose digest or signature does not match; the draft stays and can be mended."""
     return expert_versions.finalise(
-        house.registry, house.objects, expert, number, house.now(), scratch=house.settings.cache_dir
+        house.registry,
+        house.objects,
+        expert,
+        number,
+        house.now(),
+        house.expert_checkpoints,
+        house.settings.cache_dir,
     )
 
 

@@ -47,7 +47,7 @@ Resolved = Annotated[Version, Depends(_resolved)]
 @router.post("", status_code=201, summary="Draft a version", responses=problem_responses(409))
 def create_version(house: OwnerHouse, foundation: PathName, document: VersionCreate) -> Version:
     """Announces signature and files; upload every file's parts, then finalise."""
-    return versions.create(house.registry, foundation, document, house.now())
+    return versions.create(house.registry, foundation, document, house.now(), house.foundation_checkpoints)
 
 
 @router.get("", summary="List a foundation's versions")
@@ -67,7 +67,7 @@ def amend_version(
 ) -> Version:
     """Replaces what the draft announces; parts of files that stay the same are kept."""
     with house.registry.write() as session:
-        return versions.amend_draft(session, foundation, number, document)
+        return versions.amend_draft(session, foundation, number, document, house.foundation_checkpoints)
 
 
 @router.put(
@@ -98,7 +98,13 @@ def upload_status(house: House, version: Resolved) -> UploadStatus:
 def finalise_version(house: OwnerHouse, foundation: PathName, number: PathNumber) -> Version:
     """422 names the file whose digest or signature does not match; the draft stays and can be mended."""
     version = versions.finalise(
-        house.registry, house.objects, foundation, number, house.now(), scratch=house.settings.cache_dir
+        house.registry,
+        house.objects,
+        foundation,
+        number,
+        house.now(),
+        house.foundation_checkpoints,
+        house.settings.cache_dir,
     )
     ensure_spaces(house, version)
     return version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -46,11 +47,14 @@ from bedplate_registry import (
     teams,
     versions,
 )
+from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.database import Database
 from bedplate_registry.tables import Base
 from bedplate_store.objects import MemoryObjectStore
 
 POSTGRES = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
+FOUNDATION = CheckpointPolicy(("hstu-foundation",), "model.safetensors", "config.json", "signature.json")
+EXPERT = dataclasses.replace(FOUNDATION, architectures=("fm-expert",))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ResultT = TypeVar("ResultT")
 
@@ -81,18 +85,24 @@ class Checkpoint:
         return VersionCreate(signature=self.signature, files=self.manifests, **members)
 
 
-def make_checkpoint(seed: int = 0, parts: int = 1) -> Checkpoint:
+def make_checkpoint(
+    seed: int = 0, parts: int = 1, architecture: str = FOUNDATION.architectures[0]
+) -> Checkpoint:
     weights = {"layer.weight": np.full((3, 4), seed, np.float32), "layer.bias": np.zeros(3, np.float16)}
     signature = Signature(
-        architecture="hstu-foundation",
+        architecture=architecture,
         spaces={"item": SpaceSignature(dim=4, entity="item"), "tae": SpaceSignature(dim=4)},
         tensors={
             "layer.weight": TensorSignature(dtype="F32", shape=[3, 4]),
             "layer.bias": TensorSignature(dtype="F16", shape=[3]),
         },
     )
-    config = json.dumps({"architecture": "hstu-foundation", "seed": seed}).encode()
-    return Checkpoint({"model.safetensors": save(weights), "config.json": config}, signature, parts)
+    files = {
+        "model.safetensors": save(weights),
+        "config.json": json.dumps({"architecture": architecture, "seed": seed}).encode(),
+        "signature.json": signature.model_dump_json().encode(),
+    }
+    return Checkpoint(files, signature, parts)
 
 
 @dataclass
@@ -102,6 +112,7 @@ class Registry:
     database: Database
     blobs: MemoryObjectStore = field(default_factory=MemoryObjectStore)
     now: datetime = NOW
+    policy: CheckpointPolicy = FOUNDATION
 
     def later(self) -> datetime:
         self.now += timedelta(seconds=1)
@@ -115,7 +126,9 @@ class Registry:
             surfaces.create(session, SurfaceCreate(name="feed", team="feed-team"), self.now)
 
     def draft(self, checkpoint: Checkpoint, **members: Any) -> Version:
-        return versions.create(self.database, "core", checkpoint.document(**members), self.later())
+        return versions.create(
+            self.database, "core", checkpoint.document(**members), self.later(), self.policy
+        )
 
     def upload(self, version: int, checkpoint: Checkpoint) -> None:
         for name in checkpoint.files:
@@ -126,7 +139,7 @@ class Registry:
         versions.receive_part(self.database, self.blobs, "core", version, name, part, data)
 
     def finalise(self, version: int) -> Version:
-        return versions.finalise(self.database, self.blobs, "core", version, self.later())
+        return versions.finalise(self.database, self.blobs, "core", version, self.later(), self.policy)
 
     def ready(self, seed: int = 0, **members: Any) -> Version:
         checkpoint = make_checkpoint(seed)
@@ -150,17 +163,17 @@ class Registry:
     def expert_ready(
         self, name: str = "ranker", pinned: str | None = "core@1", seed: int = 0
     ) -> ExpertVersion:
-        checkpoint = make_checkpoint(100 + seed)
+        checkpoint = make_checkpoint(100 + seed, architecture="fm-expert")
         document = ExpertVersionCreate(
             signature=checkpoint.signature,
             files=checkpoint.manifests,
             pinned_version=pinned,
             pinned_space="tae" if pinned else None,
         )
-        version = expert_versions.create(self.database, name, document, self.later()).version
+        version = expert_versions.create(self.database, name, document, self.later(), EXPERT).version
         for file, data in checkpoint.files.items():
             expert_versions.receive_part(self.database, self.blobs, name, version, file, 0, data)
-        return expert_versions.finalise(self.database, self.blobs, name, version, self.later())
+        return expert_versions.finalise(self.database, self.blobs, name, version, self.later(), EXPERT)
 
 
 def at_once(calls: list[Callable[[], ResultT]]) -> list[ResultT | Exception]:

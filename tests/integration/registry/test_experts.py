@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from bedplate.errors import (
@@ -13,12 +15,19 @@ from bedplate.errors import (
 from bedplate.wire.registry import ExpertVersion, ExpertVersionCreate, ServingMove
 from bedplate_registry import expert_versions, experts, versions
 
+from .conftest import EXPERT, make_checkpoint
+
 
 @pytest.fixture
 def pinned(registry):
     registry.ready(1)
     registry.expert()
     return registry
+
+
+@pytest.fixture
+def checkpoint(checkpoint):
+    return partial(checkpoint, architecture="fm-expert")
 
 
 def _document(checkpoint, **members) -> ExpertVersionCreate:
@@ -49,12 +58,12 @@ def test_the_same_upload_as_for_foundations(pinned, checkpoint):
     with pytest.raises(VersionImmutable):
         expert_versions.receive_part(pinned.database, pinned.blobs, "ranker", 1, "config.json", 0, b"{}")
     with pytest.raises(VersionImmutable), pinned.database.write() as session:
-        expert_versions.amend_draft(session, "ranker", 1, _document(checkpoint(1)))
+        expert_versions.amend_draft(session, "ranker", 1, _document(checkpoint(1)), EXPERT)
 
 
 def test_expert_versions_created_at_once_get_distinct_numbers(pinned, checkpoint, concurrently):
     document = _document(checkpoint(1))
-    create = [lambda: expert_versions.create(pinned.database, "ranker", document, pinned.now)] * 8
+    create = [lambda: expert_versions.create(pinned.database, "ranker", document, pinned.now, EXPERT)] * 8
     created = concurrently(create)
     assert sorted(one.version for one in created) == list(range(1, 9))
 
@@ -66,15 +75,16 @@ def test_pins(pinned, checkpoint):
         "ranker",
         _document(checkpoint(1), pinned_version="core@production", pinned_space="item", training_set="ts-1"),
         pinned.now,
+        EXPERT,
     )
     assert (by_alias.pinned_version, by_alias.training_set) == ("core@1", "ts-1")
-    free = expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now)
+    free = expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now, EXPERT)
     assert (free.pinned_version, free.pinned_space) == (None, None)
     with pinned.database.read() as session:
         assert expert_versions.pins(session, "feed") == {"ranker@1": "core@1", "ranker@2": None}
     with pinned.database.write() as session:
         document = _document(checkpoint(1), pinned_version="core@1", pinned_space="tae")
-        assert expert_versions.amend_draft(session, "ranker", 2, document).pinned_space == "tae"
+        assert expert_versions.amend_draft(session, "ranker", 2, document, EXPERT).pinned_space == "tae"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +99,11 @@ def test_pins(pinned, checkpoint):
     ],
 )
 def test_pins_that_are_refused(pinned, checkpoint, members, error, named):
-    pinned.draft(checkpoint(2))
+    pinned.draft(make_checkpoint(2))
     with pytest.raises(error, match=named):
-        expert_versions.create(pinned.database, "ranker", _document(checkpoint(1), **members), pinned.now)
+        expert_versions.create(
+            pinned.database, "ranker", _document(checkpoint(1), **members), pinned.now, EXPERT
+        )
     with pinned.database.read() as session:
         assert expert_versions.list(session, "ranker") == []
 
@@ -117,7 +129,7 @@ def test_serving_is_compare_and_swap(pinned, concurrently):
 
 
 def test_what_may_not_serve(pinned, checkpoint):
-    expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now)
+    expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now, EXPERT)
     with pytest.raises(VersionNotReady, match="draft"):
         _serve(pinned, 1)
     pinned.expert_ready()
@@ -150,7 +162,7 @@ def test_which_expert_answers(pinned):
 def test_retiring_expert_versions(pinned, checkpoint):
     pinned.expert_ready()
     pinned.expert_ready(seed=1)
-    expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now)
+    expert_versions.create(pinned.database, "ranker", _document(checkpoint(1)), pinned.now, EXPERT)
     _serve(pinned, 1)
 
     def retire(number):

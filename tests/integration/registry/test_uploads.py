@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 
 import pytest
 from safetensors.numpy import load
@@ -19,7 +21,7 @@ from bedplate.errors import (
 from bedplate.wire.registry import TensorSignature
 from bedplate_registry import uploads, versions
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, SIGNATURE = "model.safetensors", "signature.json"
 
 
 def _status(registry, version: int = 1) -> dict[str, list[int]]:
@@ -45,7 +47,7 @@ def test_the_whole_way(registry, checkpoint):
     assert key == f"checkpoints/{manifest.sha256}"
     assert load(registry.blobs.get(key))["layer.weight"][0, 0] == 7
     assert _upload_objects(registry) == []
-    assert _status(registry) == {WEIGHTS: [0, 1, 2], "config.json": [0, 1, 2]}
+    assert _status(registry) == {WEIGHTS: [0, 1, 2], "config.json": [0, 1, 2], SIGNATURE: [0, 1, 2]}
 
 
 def test_digest_does_not_depend_on_how_the_files_were_cut_or_listed(registry, checkpoint):
@@ -56,7 +58,9 @@ def test_digest_does_not_depend_on_how_the_files_were_cut_or_listed(registry, ch
         registry.draft(one)
         registry.upload(number, one)
     assert registry.finalise(1).digest == registry.finalise(2).digest != registry.ready(3).digest
-    assert len(list(registry.blobs.list("checkpoints/"))) == 4  # two pairs, equal files are stored once
+    assert (
+        len(list(registry.blobs.list("checkpoints/"))) == 5
+    )  # weights and config differ, equal files are stored once
 
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(registry, checkpoint):
@@ -70,11 +74,11 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(registry, checkpoint):
 
     with pytest.raises(ConnectionResetError):
         registry.send(1, WEIGHTS, 0, breaks_off())
-    assert _status(registry) == {WEIGHTS: [2], "config.json": []}
+    assert _status(registry) == {WEIGHTS: [2], "config.json": [], SIGNATURE: []}
     assert len(_upload_objects(registry)) == 1
     with pytest.raises(CheckpointInvalid, match=r"model\.safetensors part 0") as error:
         registry.finalise(1)
-    assert len(error.value.context["missing"]) == 7
+    assert len(error.value.context["missing"]) == 11
     for name, received in _status(registry).items():
         for part in {0, 1, 2, 3} - set(received):
             data = files.part(name, part)
@@ -126,7 +130,7 @@ def test_a_process_killed_after_finalise_leaves_parts_that_are_swept(registry, c
     assert registry.get(1).state == "ready"
     draft = registry.draft(checkpoint(2))
     registry.send(draft.version, WEIGHTS, 0, b"half")
-    assert uploads.sweep(registry.database, registry.blobs) == 4
+    assert uploads.sweep(registry.database, registry.blobs) == 6
     assert len(_upload_objects(registry)) == 1
     assert uploads.sweep(registry.database, registry.blobs) == 0
 
@@ -177,7 +181,9 @@ def test_signature_mismatch_leaves_a_draft_that_can_be_mended(registry, checkpoi
     assert list(registry.blobs.list("checkpoints/")) == []
     files.signature = right
     with registry.database.write() as session:
-        amended = versions.amend_draft(session, "core", 1, files.document(description="mended"))
+        amended = versions.amend_draft(
+            session, "core", 1, files.document(description="mended"), registry.policy
+        )
     assert (amended.signature, amended.description) == (right, "mended")
     assert registry.finalise(1).state == "ready"  # no part had to be sent again
 
@@ -189,8 +195,8 @@ def test_amending_a_file_drops_its_parts_and_keeps_the_others(registry, checkpoi
     other = checkpoint(2, parts=2)
     other.files["config.json"] = files.files["config.json"]
     with registry.database.write() as session:
-        versions.amend_draft(session, "core", 1, other.document())
-    assert _status(registry) == {WEIGHTS: [], "config.json": [0, 1]}
+        versions.amend_draft(session, "core", 1, other.document(), registry.policy)
+    assert _status(registry) == {WEIGHTS: [], "config.json": [0, 1], SIGNATURE: [0, 1]}
     for part in range(2):
         registry.send(1, WEIGHTS, part, other.part(WEIGHTS, part))
     assert registry.finalise(1).state == "ready"
@@ -226,7 +232,7 @@ def test_nothing_changes_after_finalise(registry, checkpoint):
     with pytest.raises(VersionImmutable):
         registry.finalise(1)
     with pytest.raises(VersionImmutable), registry.database.write() as session:
-        versions.amend_draft(session, "core", 1, files.document(description="other"))
+        versions.amend_draft(session, "core", 1, files.document(description="other"), registry.policy)
     assert registry.get(1) == before
     assert _upload_objects(registry) == []
 
@@ -252,8 +258,8 @@ def test_a_draft_that_changes_while_it_is_verified_is_not_finalised(registry, ch
     registry.upload(1, files)
     check = uploads.check_contents
 
-    def meanwhile(paths, signature):
-        check(paths, signature)
+    def meanwhile(paths, signature, policy):
+        check(paths, signature, policy)
         registry.send(1, WEIGHTS, 0, b"other bytes")
 
     with monkeypatch.context() as patched:
@@ -304,7 +310,7 @@ def test_one_part_sent_by_many_at_once_is_one_of_them(registry, checkpoint, conc
     registry.upload(1, files)
     sends = [lambda: registry.send(1, WEIGHTS, 0, files.files[WEIGHTS])] * 6
     assert concurrently(sends) == [None] * 6
-    assert len(_upload_objects(registry)) == 2
+    assert len(_upload_objects(registry)) == 3
     assert registry.finalise(1).state == "ready"
 
 
@@ -340,12 +346,63 @@ def test_files_of_a_draft_cannot_be_read(registry, checkpoint):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.pt", "model.pkl", "model.pt2", "model.bin", "code.py", "README", "a.npy"]
+    "name", ["model.pt", "model.pkl", "model.pt2", "model.bin", "code.py", "README.md", "a.npy", "x.json"]
 )
-def test_other_types_of_files_are_refused_at_once(registry, checkpoint, name):
+def test_other_files_are_refused_at_once(registry, checkpoint, name):
     files = checkpoint(1)
     files.files[name] = b"x"
     with pytest.raises(CheckpointInvalid, match="not accepted"):
         registry.draft(files)
     with registry.database.read() as session:
         assert versions.list(session, "core") == []
+
+
+def test_a_missing_signature_file_is_refused_at_once(registry, checkpoint):
+    files = checkpoint(1)
+    del files.files[SIGNATURE]
+    with pytest.raises(CheckpointInvalid, match=r"signature\.json: missing"):
+        registry.draft(files)
+    with registry.database.read() as session:
+        assert versions.list(session, "core") == []
+
+
+def test_architectures_nobody_can_load_are_refused_at_once(registry, checkpoint):
+    registry.draft(checkpoint(1))
+    for name in ("fm-expert", "os.system", ""):
+        other = checkpoint(2, architecture=name)
+        with pytest.raises(CheckpointInvalid, match="accepted is hstu-foundation"):
+            registry.draft(other)
+        with pytest.raises(CheckpointInvalid), registry.database.write() as session:
+            versions.amend_draft(session, "core", 1, other.document(), registry.policy)
+    with registry.database.read() as session:
+        assert [one.signature.architecture for one in versions.list(session, "core")] == ["hstu-foundation"]
+
+
+def test_a_draft_older_than_the_policy_is_refused_when_it_is_finalised(registry, checkpoint):
+    files = checkpoint(1)
+    registry.draft(files)
+    registry.upload(1, files)
+    registry.policy = dataclasses.replace(registry.policy, architectures=("next",))
+    with pytest.raises(CheckpointInvalid, match="accepted is next"):
+        registry.finalise(1)
+    assert registry.get(1).state == "draft"
+    assert list(registry.blobs.list("checkpoints/")) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"architecture": "other"}, "says architecture 'other'"),
+        ({"spaces": {"item": {"dim": 8}}}, r"space item is float16\[8\]"),
+        ({"tensors": {}}, r"layer\.bias is in the announced one only"),
+    ],
+)
+def test_a_signature_file_that_says_something_else_is_a_mismatch(registry, checkpoint, members, named):
+    files = checkpoint(1)
+    files.files[SIGNATURE] = json.dumps({**json.loads(files.files[SIGNATURE]), **members}).encode()
+    registry.draft(files)
+    registry.upload(1, files)
+    with pytest.raises(SignatureMismatch, match=named):
+        registry.finalise(1)
+    assert registry.get(1).state == "draft"
+    assert list(registry.blobs.list("checkpoints/")) == []

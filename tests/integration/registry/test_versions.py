@@ -40,7 +40,7 @@ def test_versions_created_at_once_get_distinct_numbers(registry, checkpoint, con
 def test_a_number_taken_within_a_transaction_is_a_conflict(registry, checkpoint, monkeypatch):
     monkeypatch.setattr(versions, "try_insert", lambda *_: False)
     with pytest.raises(Conflict, match="again"), registry.database.write() as session:
-        versions.create_draft(session, "core", checkpoint(1).document(), registry.now)
+        versions.create_draft(session, "core", checkpoint(1).document(), registry.now, registry.policy)
     with pytest.raises(Conflict, match="again"):
         registry.draft(checkpoint(1))
 
@@ -56,7 +56,7 @@ def test_lineage(registry, checkpoint):
     with pytest.raises(VersionNotReady, match="draft"):
         registry.draft(checkpoint(4), parent=draft.version)
     with pytest.raises(InvalidRequest, match="smaller"), registry.database.write() as session:
-        versions.amend_draft(session, "core", 3, checkpoint(3).document(parent=3))
+        versions.amend_draft(session, "core", 3, checkpoint(3).document(parent=3), registry.policy)
     with pytest.raises(InvalidRequest, match="window"):
         registry.draft(checkpoint(3), training_window_start=end, training_window_end=start)
 

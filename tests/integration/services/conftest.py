@@ -49,7 +49,7 @@ class TestClock:
         self.now += timedelta(seconds=seconds)
 
 
-def signature(spaces: dict[str, Any] | None = None) -> dict[str, Any]:
+def signature(spaces: dict[str, Any] | None = None, architecture: str = "hstu-foundation") -> dict[str, Any]:
     """Of the checkpoint that ``checkpoint_files`` makes."""
     default = {
         "item": {"dim": 4, "dtype": "float32", "entity": "item", "key_type": "int64"},
@@ -57,7 +57,7 @@ def signature(spaces: dict[str, Any] | None = None) -> dict[str, Any]:
         "tae": {"dim": 4, "dtype": "float16"},
     }
     return {
-        "architecture": "hstu-foundation",
+        "architecture": architecture,
         "spaces": default if spaces is None else spaces,
         "tensors": {
             "layer.weight": {"dtype": "F32", "shape": [3, 4]},
@@ -66,9 +66,14 @@ def signature(spaces: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def checkpoint_files(seed: int = 0) -> dict[str, bytes]:
-    config = json.dumps({"architecture": "hstu-foundation", "seed": seed}).encode()
-    return {"model.safetensors": save(WEIGHTS), "config.json": config}
+def checkpoint_files(seed: int = 0, announced: dict[str, Any] | None = None) -> dict[str, bytes]:
+    """``announced``: the signature it carries; ``signature()`` unless given."""
+    said = signature() if announced is None else announced
+    return {
+        "model.safetensors": save(WEIGHTS),
+        "config.json": json.dumps({"architecture": said["architecture"], "seed": seed}).encode(),
+        "signature.json": json.dumps(said).encode(),
+    }
 
 
 def manifests(files: dict[str, bytes]) -> list[dict[str, Any]]:

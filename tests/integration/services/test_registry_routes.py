@@ -46,7 +46,9 @@ def test_a_crash_before_the_spaces_are_made_mends_itself(world: World) -> None:
     version = world.draft(files)
     world.upload(version, files)
     house = world.platform
-    versions.finalise(house.registry, house.objects, "core", version, house.now())
+    versions.finalise(
+        house.registry, house.objects, "core", version, house.now(), house.foundation_checkpoints
+    )
     assert world.ok("GET", "/v1/spaces")["items"] == []
     assert world.ok("GET", "/v1/spaces/core@1/item")["dim"] == 4
 
@@ -80,12 +82,51 @@ def test_a_wrong_signature_leaves_a_draft(world: World) -> None:
     assert world.ok("POST", f"{VERSIONS}/{version}/finalise", "core-team")["state"] == "ready"
 
 
-def test_a_pickle_is_refused(world: World) -> None:
-    files = {**checkpoint_files(), "weights.pkl": b"\x80\x04."}
+@pytest.mark.parametrize("name", ["weights.pkl", "README.md", "extra.json", "more.safetensors"])
+def test_files_no_checkpoint_has_are_refused(world: World, name: str) -> None:
+    files = {**checkpoint_files(), name: b"\x80\x04."}
     document = {"signature": signature(), "files": manifests(files)}
     problem = world.problem("POST", VERSIONS, "core-team", json=document)
     assert (problem["status"], problem["code"]) == (422, "checkpoint_invalid")
     assert world.ok("GET", VERSIONS)["items"] == []
+
+
+def test_a_checkpoint_without_its_signature_file_is_refused(world: World) -> None:
+    files = checkpoint_files()
+    del files["signature.json"]
+    document = {"signature": signature(), "files": manifests(files)}
+    problem = world.problem("POST", VERSIONS, "core-team", json=document)
+    assert (problem["status"], problem["code"]) == (422, "checkpoint_invalid")
+    assert "signature.json: missing" in problem["detail"]
+    assert world.ok("GET", VERSIONS)["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("base", "team", "architecture", "accepted"),
+    [
+        (VERSIONS, "core-team", "made-up", "hstu-foundation"),
+        (VERSIONS, "core-team", "fm-expert", "hstu-foundation"),
+        ("/v1/experts/ranker/versions", "feed-team", "made-up", "fm-expert"),
+        ("/v1/experts/ranker/versions", "feed-team", "hstu-foundation", "fm-expert"),
+    ],
+)
+def test_only_architectures_the_platform_loads_are_accepted(
+    world: World, base: str, team: str, architecture: str, accepted: str
+) -> None:
+    world.ok("POST", "/v1/experts", "feed-team", json={"name": "ranker", "surface": "feed"})
+    announced = signature({}, architecture)
+    document = {"signature": announced, "files": manifests(checkpoint_files(0, announced))}
+    problem = world.problem("POST", base, team, json=document)
+    assert (problem["status"], problem["code"]) == (422, "checkpoint_invalid")
+    assert f"accepted is {accepted}" in problem["detail"]
+    assert world.ok("GET", base)["items"] == []
+    assert list(world.platform.objects.list("")) == []
+    good = signature({}, accepted)
+    files = checkpoint_files(0, good)
+    draft = {"signature": good, "files": manifests(files)}
+    world.ok("POST", base, team, json=draft)
+    assert world.problem("PUT", f"{base}/1", team, json=document)["code"] == "checkpoint_invalid"
+    assert world.ok("GET", f"{base}/1")["signature"]["architecture"] == accepted
 
 
 def test_a_finalised_version_is_immutable(world: World) -> None:
@@ -153,9 +194,10 @@ def test_names_are_taken_once(world: World) -> None:
 def test_an_expert_serves(world: World) -> None:
     world.publish()
     world.ok("POST", "/v1/experts", "feed-team", json={"name": "ranker", "surface": "feed"})
-    files = checkpoint_files(5)
+    announced = signature({}, "fm-expert")
+    files = checkpoint_files(5, announced)
     document = {
-        "signature": signature({}),
+        "signature": announced,
         "files": manifests(files),
         "pinned_version": "core@1",
         "pinned_space": "tae",

@@ -13,6 +13,7 @@ import torch
 from bedplate.client.checkpoints import read_checkpoint
 from bedplate.wire.registry import FoundationCreate, TeamCreate, Version, VersionCreate
 from bedplate.wire.store import Job
+from bedplate_modeling import checkpoint_layout as layout
 from bedplate_modeling.checkpoints import save_checkpoint
 from bedplate_modeling.config import FoundationConfig
 from bedplate_modeling.events import Catalogue, Events
@@ -20,6 +21,7 @@ from bedplate_modeling.foundation import FoundationModel
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_modeling.training import build_vocabulary
 from bedplate_registry import foundations, teams, versions
+from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store import jobs, outbox
 from bedplate_store.database import Database as StoreDatabase
@@ -29,6 +31,9 @@ from bedplate_workers.handlers import Handlers, Workplace
 from bedplate_workers.work import Ending, Worker
 
 LEASE_SECONDS = 30.0
+FOUNDATION_CHECKPOINTS = CheckpointPolicy(
+    (layout.FOUNDATION,), layout.WEIGHTS, layout.CONFIG, layout.SIGNATURE
+)
 
 
 class Clock:
@@ -115,11 +120,13 @@ def publish_foundation(bench: Bench, folder: Path, seed: int = 0) -> Version:
         if not teams.list(session):
             teams.create(session, TeamCreate(name="core-team"), bench.clock())
             foundations.create(session, FoundationCreate(name="core", team="core-team"), bench.clock())
-    draft = versions.create(place.registry, "core", document, bench.clock())
+    draft = versions.create(place.registry, "core", document, bench.clock(), FOUNDATION_CHECKPOINTS)
     for file in checkpoint.files:
         data = (folder / file.name).read_bytes()
         versions.receive_part(place.registry, place.objects, "core", draft.version, file.name, 0, data)
-    return versions.finalise(place.registry, place.objects, "core", draft.version, bench.clock())
+    return versions.finalise(
+        place.registry, place.objects, "core", draft.version, bench.clock(), FOUNDATION_CHECKPOINTS
+    )
 
 
 @pytest.fixture

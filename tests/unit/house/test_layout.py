@@ -38,6 +38,13 @@ def test_the_sdk_imports_none_of_the_heavy_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_taking_checkpoints_in_needs_no_torch() -> None:
+    modules = "bedplate_modeling.checkpoint_layout, bedplate_services.api"
+    code = f"import {modules}, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_no_file_of_code_refers_to_a_folder_outside_the_repository() -> None:
     suspicious = ["." * 2 + "/shared", "/" + "work/main"]
     found = [
