@@ -40,8 +40,9 @@ class Principal:
         if not self.is_admin:
             raise Forbidden("Only an admin's token may do this.", team=self.team)
 
-    def require_issue(self, team: str, role: Role) -> None:
-        """Raises Forbidden unless the caller may issue such a token: members issue members of their team."""
+    def require_token(self, team: str, role: Role) -> None:
+        """Raises Forbidden unless the caller may issue or revoke such a token: members do so for members of
+        their own team, admins for everybody."""
         self.require_owner(team)
         if role == "admin":
             self.require_admin()

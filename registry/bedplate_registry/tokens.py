@@ -72,15 +72,22 @@ def authenticate(session: ReadSession, secret: str) -> Principal:
     return Principal(row.team, cast(Role, row.role), row.id)
 
 
+def role(session: ReadSession, team: str, token_id: int) -> Role:
+    """What the token lets its holder do; a token's role never changes.
+
+    Raises:
+        NotFound: the team has no such token.
+    """
+    return cast(Role, _row(session, team, token_id).role)
+
+
 def revoke(session: WriteSession, team: str, token_id: int, now: datetime) -> Token:
     """Make the token useless from now on; revoking twice keeps the first time.
 
     Raises:
         NotFound: the team has no such token.
     """
-    row = fetch(session, TokenRow, token_id, f"token {token_id}", lock=True)
-    if row.team != team:
-        raise NotFound(f"There is no token {token_id} of team {team!r}.")
+    row = _row(session, team, token_id, lock=True)
     if row.revoked_at is None:
         row.revoked_at = now
     session.flush()
@@ -113,6 +120,13 @@ def _issue(
     if not try_insert(session, row):
         raise InvalidRequest("The secret is in use already; choose another one.")
     return TokenIssued(**_document(row).model_dump(), secret=secret)
+
+
+def _row(session: ReadSession, team: str, token_id: int, *, lock: bool = False) -> TokenRow:
+    row = fetch(session, TokenRow, token_id, f"token {token_id}", lock=lock)
+    if row.team != team:
+        raise NotFound(f"There is no token {token_id} of team {team!r}.")
+    return row
 
 
 def _digest(secret: str) -> str:

@@ -49,7 +49,7 @@ def get_team(house: House, caller: Caller, team: PathName) -> Team:
 @router.post("/teams/{team}/tokens", status_code=201, summary="Issue a token", tags=["teams"])
 def issue_token(house: House, caller: Caller, team: PathName, document: TokenCreate) -> TokenIssued:
     """The answer is the only place where the secret ever appears. Admin tokens are issued by admins."""
-    caller.require_issue(team, document.role)
+    caller.require_token(team, document.role)
     with house.registry.write() as session:
         return tokens.issue(session, team, document, house.now())
 
@@ -69,9 +69,10 @@ def revoke_token(
     team: PathName,
     token_id: Annotated[int, Path(alias="id", ge=1, le=2**31 - 1)],
 ) -> Token:
-    """It stops working within seconds everywhere."""
+    """It stops working within seconds everywhere. Admin tokens are revoked by admins."""
     caller.require_owner(team)
     with house.registry.write() as session:
+        caller.require_token(team, tokens.role(session, team, token_id))
         revoked = tokens.revoke(session, team, token_id, house.now())
     house.authenticator.forget()
     return revoked

@@ -69,6 +69,18 @@ def test_members_issue_no_admin_tokens(world: World) -> None:
     assert world.ok("POST", "/v1/teams/feed-team/tokens", json=document)["role"] == "admin"
 
 
+def test_members_revoke_no_admin_tokens(world: World) -> None:
+    issued = world.ok("POST", "/v1/teams/feed-team/tokens", json={"role": "admin"})
+    path = f"/v1/teams/feed-team/tokens/{issued['id']}"
+    problem = world.problem("DELETE", path, "feed-team")
+    assert (problem["status"], problem["code"]) == (403, "forbidden")
+    headers = {"authorization": f"Bearer {issued['secret']}"}
+    assert world.http.get("/v1/whoami", headers=headers).json()["role"] == "admin"
+    assert world.problem("DELETE", "/v1/teams/core-team/tokens/9999", "core-team")["status"] == 404
+    world.ok("DELETE", path)
+    assert world.http.get("/v1/whoami", headers=headers).status_code == 401
+
+
 def _forbidden_requests() -> list[tuple[str, str, dict[str, Any]]]:
     """One request for each mutating route, complete but for the right to send it."""
     version = {"signature": signature(), "files": manifests(checkpoint_files())}

@@ -21,15 +21,15 @@ def test_members_own_what_their_team_owns():
 def test_admins_may_do_everything():
     ADMIN.require_owner("feed-team")
     ADMIN.require_admin()
-    ADMIN.require_issue("feed-team", "admin")
+    ADMIN.require_token("feed-team", "admin")
 
 
 def test_members_issue_members_of_their_own_team_only():
-    MEMBER.require_issue("feed-team", "member")
+    MEMBER.require_token("feed-team", "member")
     with pytest.raises(Forbidden, match="admin"):
-        MEMBER.require_issue("feed-team", "admin")
+        MEMBER.require_token("feed-team", "admin")
     with pytest.raises(Forbidden):
-        MEMBER.require_issue("core-team", "member")
+        MEMBER.require_token("core-team", "member")
 
 
 def test_histories_name_the_caller():
