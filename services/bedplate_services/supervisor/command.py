@@ -105,8 +105,9 @@ def announce(
     steps = "\n".join(f"  {command:<{width}}   {purpose}" for command, purpose in next_steps)
     console.print(
         Panel(
-            f"registry and store  [bold]{platform.url}[/]   (documentation: {platform.url}/docs)\n"
+            f"registry and store  [bold]{platform.url}[/]\n"
             f"inference           [bold]{platform.inference_url}[/]\n"
+            f"documentation       {platform.url}/docs   (offline: {platform.url}/openapi.json)\n"
             f"admin token         {directory.admin_token}   (the SDK and the command line find it)\n"
             f"logs                {directory.logs}\n\n"
             f"Next, in another terminal:\n{steps}\n"
