@@ -116,12 +116,7 @@ class FoundationConfig(_JsonConfig):
 
     @classmethod
     def small(cls, **changes: Any) -> FoundationConfig:
-        """The demo's version 2: 600,000 events take about 120 CPU seconds.
-
-        Chosen on MovieLens-1M, trained on the first 60 % and measured on the last 15 %: NE 0.7854 with three
-        epochs, 0.7888 with two; a window of 256 instead of 200 gave 0.7923 (two epochs). Those runs had 4,096
-        tokens a batch; 2,048 lowered one epoch on the first 35 % from 0.8119 to 0.8058.
-        """
+        """The demo's version 2: three passes over the events. Chosen by ``python -m benchmarks.ablation``."""
         return cls(**{"epochs": 3, **changes})
 
     @classmethod
@@ -131,7 +126,7 @@ class FoundationConfig(_JsonConfig):
 
     @classmethod
     def research(cls, **changes: Any) -> FoundationConfig:
-        """The research variant at the size of ``small``, nearly three times as slow for its relative bias."""
+        """The research variant at the size of ``small``: its relative bias costs time, it learns more per pass."""
         return cls(**{"variant": "research", **changes})
 
     def with_changes(self, **changes: Any) -> FoundationConfig:
