@@ -126,7 +126,7 @@ class FoundationConfig(_JsonConfig):
 
     @classmethod
     def research(cls, **changes: Any) -> FoundationConfig:
-        """The research variant at the size of ``small``: its relative bias costs time, it learns more per pass."""
+        """The research variant at the size of ``small``: its bias costs time, and it learns more per pass."""
         return cls(**{"variant": "research", **changes})
 
     def with_changes(self, **changes: Any) -> FoundationConfig:
