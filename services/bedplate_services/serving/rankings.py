@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.codecs import Keys
 from bedplate.references import SpaceReference
 from bedplate_modeling.events import History
 from bedplate_modeling.expert_rows import ExpertRows
@@ -20,6 +20,7 @@ from bedplate_store.database import ReadSession
 from bedplate_store.readers import SpaceReader, SpaceReaders
 from bedplate_store.times import instant
 
+_INTEGER = re.compile("-?[0-9]+")
 Features = Mapping[str, Mapping[str, Any]]
 
 
@@ -130,15 +131,30 @@ class Ranker:
         reference = SpaceReference.parse(space)
         version = reference.version
         reader = self._readers.get(version.foundation, int(version.selector), reference.space)
-        result = reader.lookup(_typed(reader, keys))
-        return result.vectors.astype(np.float32), result.found
+        return _lookup(reader, keys)
 
 
-def _typed(reader: SpaceReader, keys: Sequence[str]) -> Keys:
-    """Keys in the space's type; a text that is no integer cannot be found and becomes -1."""
+def _lookup(reader: SpaceReader, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """float32 [n, D], zeros where nothing is found, and the found mask [n]. In a space of int64 keys a text
+    that is no such number is not found.
+    """
     if reader.key_type == "string":
-        return list(keys)
-    return np.array([int(key) if key.isascii() and key.isdigit() else -1 for key in keys], np.int64)
+        result = reader.lookup(list(keys))
+        return result.vectors.astype(np.float32), result.found
+    numbers = [_int64(key) for key in keys]
+    askable = np.array([number is not None for number in numbers], np.bool_)
+    vectors = np.zeros((len(keys), reader.dim), np.float32)
+    found = np.zeros(len(keys), np.bool_)
+    result = reader.lookup(np.array([number for number in numbers if number is not None], np.int64))
+    vectors[askable], found[askable] = result.vectors, result.found
+    return vectors, found
+
+
+def _int64(key: str) -> int | None:
+    if _INTEGER.fullmatch(key) is None:
+        return None
+    number = int(key)
+    return number if -(2**63) <= number < 2**63 else None
 
 
 def _by_expert(batch: Sequence[Ranking]) -> list[tuple[LoadedExpert, list[int]]]:
