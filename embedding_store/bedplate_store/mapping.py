@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import mmap
+import os
 import uuid
 from collections.abc import Collection
 from datetime import datetime
@@ -42,7 +43,7 @@ def local_file(objects: ObjectStore, key: str, cache_dir: Path, *, bytes_: int, 
     if in_place is not None:
         return _checked_size(in_place, key, bytes_)
     cached = cache_dir / key
-    if not cached.is_file():
+    if not _touched(cached):
         # Fetched beside its name and verified before it gets it: the cache never holds a wrong file.
         incoming = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}")
         objects.get_file(key, incoming)
@@ -66,7 +67,7 @@ def map_file(path: Path, access: Literal["random", "sequential"]) -> NDArray[np.
 
 
 def prune_cache(cache_dir: Path, keep: Collection[str], before: datetime) -> int:
-    """Remove cached objects fetched before ``before`` whose digest is not in ``keep``; returns how many.
+    """Remove cached objects last opened before ``before`` whose digest is not in ``keep``; returns how many.
 
     Files left by killed builders go by the same age. Who has a removed file mapped keeps it; who needs it
     again fetches it again.
@@ -84,6 +85,15 @@ def prune_cache(cache_dir: Path, keep: Collection[str], before: datetime) -> int
         with contextlib.suppress(OSError):
             folder.rmdir()  # only goes where it is empty
     return removed
+
+
+def _touched(path: Path) -> bool:
+    """Mark a cached file as used now, for whoever prunes the cache; False: it is not there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _checked_size(path: Path, key: str, bytes_: int) -> Path:

@@ -130,11 +130,12 @@ def labels(
     up_to: datetime | None,
     up_to_sequence: int,
 ) -> pa.Table:
-    """The outcomes of ``task`` of these requests of ``surface``, happened no later than ``up_to`` (None: ever).
+    """The outcomes of ``task`` of these requests of ``surface`` that happened no later than ``up_to``.
 
     Returns:
         columns request_id, item (string) and label (float32); one row for each (request_id, item). Outcomes
-        taken in after ``up_to_sequence`` are not seen.
+        taken in after ``up_to_sequence`` are not seen. With ``up_to`` None it does not
+        matter when they happened.
     """
     found: list[tuple[str, str, float]] = []
     for start in range(0, len(request_ids), _REQUESTS_PER_QUERY):

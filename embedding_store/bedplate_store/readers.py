@@ -104,9 +104,10 @@ class SpaceReaders:
         return self._refresh(SpaceKey(foundation, version, space), force=True)
 
     def prune_cache(self, before: datetime) -> int:
-        """Remove what was fetched before ``before`` and no reader here uses; returns how many files went.
+        """Remove what was last opened before ``before`` and no reader here uses; returns how many files went.
 
-        The thread does it by itself: fetched write segments and superseded snapshots go after an hour.
+        The thread does it by itself: write segments and superseded snapshots go after an hour. Without the
+        thread, somebody must call it now and then.
         """
         used: set[str] = set()
         for entry in list(self._entries.values()):

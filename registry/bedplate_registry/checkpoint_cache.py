@@ -6,8 +6,10 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,7 @@ from bedplate.errors import DigestMismatch
 from bedplate.wire.registry import FileManifest
 
 _CHUNK_BYTES = 1 << 20
+_FOLDER = "checkpoints"
 
 
 class BlobReader(Protocol):
@@ -38,7 +41,7 @@ class CheckpointCache:
 
     def __init__(self, blobs: BlobReader, cache_dir: Path) -> None:
         self._blobs = blobs
-        self._root = cache_dir / "checkpoints"
+        self._root = cache_dir / _FOLDER
 
     def fetch(self, label: str, digest: str, files: Sequence[CheckpointFile]) -> Path:
         """The folder that holds exactly ``files``.
@@ -52,7 +55,9 @@ class CheckpointCache:
             DigestMismatch: object storage returned other bytes than were finalised.
         """
         folder = self._root / digest
-        if not folder.exists():
+        try:
+            os.utime(folder)  # used now, says this to whoever prunes the cache
+        except FileNotFoundError:
             self._fill(folder, label, files)
         return folder
 
@@ -72,6 +77,34 @@ class CheckpointCache:
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def prune_checkpoints(cache_dir: Path, before: datetime, in_use: Collection[str] = ()) -> int:
+    """Remove the folders last used before ``before``, and what killed fetches left; returns how many went.
+
+    Args:
+        in_use: digests of checkpoints that count as used now, for other processes' prunings, too. Who has
+            files of a removed one mapped keeps them; who needs it again fetches it again.
+    """
+    root = cache_dir / _FOLDER
+    for digest in in_use:
+        with suppress(FileNotFoundError):
+            os.utime(root / digest)
+    removed = 0
+    for folder in sorted(root.glob("*")):
+        # Processes share the cache: another one may prune at the same time.
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < before.timestamp():
+                _remove(folder)
+                removed += 1
+    return removed
+
+
+def _remove(folder: Path) -> None:
+    """The folder goes whole, by a rename: nobody fetches half of it."""
+    aside = folder.with_name(f".{folder.name.lstrip('.')}.{uuid.uuid4().hex}")
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _verify(path: Path, manifest: FileManifest, label: str) -> None:

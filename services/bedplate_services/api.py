@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
+from bedplate_services.local_caches import LocalCaches
 from bedplate_services.routes import (
     evaluations,
     experts,
@@ -79,8 +81,15 @@ def create_app(settings: Settings, house: Platform | None = None, limits: BodyLi
 def _fastapi(house: Platform) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        house.close()
+        caches = LocalCaches(house.readers, house.settings.cache_dir, house.now)
+        pruning = asyncio.create_task(caches.keep_pruned())
+        try:
+            yield
+        finally:
+            pruning.cancel()
+            with suppress(asyncio.CancelledError):
+                await pruning
+            house.close()
 
     app = FastAPI(
         title="Bedplate registry and store",

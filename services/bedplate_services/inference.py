@@ -16,6 +16,7 @@ from bedplate_services import openapi, problems, serve
 from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
+from bedplate_services.local_caches import LocalCaches
 from bedplate_services.logging import get_logger
 from bedplate_services.routes import inference, platform
 from bedplate_services.routes.inference import Serving
@@ -23,6 +24,7 @@ from bedplate_services.serving.batching import MicroBatcher
 from bedplate_services.serving.histories import HistoryCaches
 from bedplate_services.serving.models import ModelKeeper
 from bedplate_services.serving.passes import Passes
+from bedplate_services.serving.polls import SharedPolls
 from bedplate_services.serving.rankings import Ranker
 from bedplate_services.serving.wanted import read_wanted
 from bedplate_services.settings import Settings
@@ -58,7 +60,10 @@ class Inference:
             Ranker(house.readers),
             lambda: {one.digest for one in keeper.current.foundations.values()},
         )
-        self.serving = Serving(keeper, MicroBatcher(passes, house.metrics))
+        self.serving = Serving(keeper, SharedPolls(keeper.poll), MicroBatcher(passes, house.metrics))
+        self._caches = LocalCaches(
+            house.readers, house.settings.cache_dir, house.now, lambda: keeper.current.digests
+        )
         self.http = self._fastapi()
         self._edge = Edge(Gate(self.http, house.authenticator), house.metrics, limits)
 
@@ -68,13 +73,15 @@ class Inference:
     def _fastapi(self) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            following = asyncio.create_task(self._follow_registry())
+            loops = (self._follow_registry(), self._caches.keep_pruned())
+            tasks = [asyncio.create_task(loop) for loop in loops]
             try:
                 yield
             finally:
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
+                for task in tasks:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
                 await run_in_threadpool(self.close)
 
         app = FastAPI(

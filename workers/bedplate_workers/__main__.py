@@ -18,6 +18,7 @@ from bedplate_store.outbox import WORK_TASK
 from bedplate_workers.app import create_app
 from bedplate_workers.composition import open_workplace
 from bedplate_workers.job_kinds import HANDLERS
+from bedplate_workers.local_caches import LocalCaches
 from bedplate_workers.logging import configure, get_logger
 from bedplate_workers.queues import QUEUES
 from bedplate_workers.settings import WorkerSettings
@@ -32,8 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     settings = WorkerSettings()
     configure(settings.log_level)
     workplace = open_workplace(settings)
+    caches = LocalCaches(settings.cache_dir, workplace.cache_dir, workplace.now)
     worker = Worker(
-        workplace, HANDLERS, owner=_owner(), lease_seconds=settings.lease_seconds, stopping=_told_to_stop
+        workplace,
+        HANDLERS,
+        owner=_owner(),
+        lease_seconds=settings.lease_seconds,
+        stopping=_told_to_stop,
+        after_work=caches.prune_if_due,
     )
     app = create_app(settings.broker_url)
     register(app, worker)

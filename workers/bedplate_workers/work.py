@@ -24,6 +24,7 @@ class Worker:
     Args:
         owner: names this process in the ledger.
         stopping: whether the process has been told to stop; asked between units of work.
+        after_work: called after each partition, however it ended.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Worker:
         owner: str,
         lease_seconds: float,
         stopping: Callable[[], bool] = lambda: False,
+        after_work: Callable[[], None] = lambda: None,
     ) -> None:
         self._workplace = workplace
         self._handlers = handlers
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._stopping = stopping
+        self._after_work = after_work
 
     def work(self, partition_id: str) -> Ending:
         """Do the partition if it is due; how that ended. The handler's errors go to the ledger."""
@@ -56,6 +59,7 @@ class Worker:
         with structlog.contextvars.bound_contextvars(**names):
             ending = self._do(claim)
             _log.info("worked", ending=ending, kind=claim.kind, subject=claim.subject)
+        self._after_work()
         return ending
 
     def _do(self, claim: Claim) -> Ending:

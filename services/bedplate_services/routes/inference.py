@@ -32,6 +32,7 @@ from bedplate_services.routes.common import House, PathName
 from bedplate_services.serving.batching import MicroBatcher
 from bedplate_services.serving.models import LoadedExpert, LoadedFoundation, ModelKeeper, ModelSet
 from bedplate_services.serving.passes import Asked, Served
+from bedplate_services.serving.polls import SharedPolls
 from bedplate_store.times import instant, microseconds
 
 router = APIRouter(prefix="/v1", tags=["inference"])
@@ -47,6 +48,7 @@ class Serving:
     """What the inference routes need beside the platform."""
 
     keeper: ModelKeeper
+    polls: SharedPolls
     batcher: MicroBatcher[Asked, Served]
 
 
@@ -57,7 +59,7 @@ async def _from_models(serving: Serving, ask: Callable[[ModelSet], FoundT]) -> F
     try:
         return ask(serving.keeper.current)
     except (NotFound, VersionNotReady):
-        await run_in_threadpool(serving.keeper.poll)
+        await serving.polls.poll()
         return ask(serving.keeper.current)
 
 

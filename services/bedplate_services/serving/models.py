@@ -68,6 +68,12 @@ class ModelSet:
     aliases: Mapping[str, str] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def digests(self) -> set[str]:
+        """Of the checkpoints that are loaded."""
+        experts = {expert.wanted.model.digest for expert in self.experts.values()}
+        return experts | {foundation.digest for foundation in self.foundations.values()}
+
     def foundation(self, reference: str) -> LoadedFoundation:
         """By ``core@7`` or ``core@production``.
 

@@ -380,6 +380,16 @@ def test_versions_come_and_go_without_a_failed_request(served: Served, checkpoin
     assert served.problem("/v1/tae", _request(versions=["core@1"]))["code"] == "not_found"
 
 
+def test_what_was_promoted_a_moment_ago_answers(served: Served, checkpoints: dict[str, Path]) -> None:
+    world = served.world
+    _publish(world, "/v1/foundations/core/versions", "core-team", checkpoints["core@2"])
+    assert served.problem("/v1/tae", _request(versions=["core@2"]))["code"] == "not_found"
+    world.move("candidate", 2)
+    for reference in ("core@2", "core@candidate"):
+        answer = served.ok("/v1/tae", _request(versions=[reference]))
+        assert [one["version"] for one in answer["versions"]] == ["core@2"]
+
+
 def test_a_damaged_checkpoint_keeps_the_old_version_serving(
     served: Served, checkpoints: dict[str, Path]
 ) -> None:

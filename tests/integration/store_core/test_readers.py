@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -248,6 +249,22 @@ def test_the_cache_keeps_only_what_readers_use(
     assert (
         fresh.lookup([1, 2]).vectors[:, 0].tolist() == reader.lookup([1, 2]).vectors[:, 0].tolist() == [3, 2]
     )
+
+
+def test_what_is_opened_again_stays_in_the_cache(
+    store: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.objects, "local_path", lambda key: None)  # as if the objects were elsewhere
+    space = store.space()
+    store.embed(space, [1], rows(1))
+    SpaceReaders(store.database, store.objects, tmp_path).get(*space)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for path in files:
+        os.utime(path, (0, 0))
+    SpaceReaders(store.database, store.objects, tmp_path).get(*space)
+    another_process = SpaceReaders(store.database, store.objects, tmp_path)
+    assert another_process.prune_cache(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert all(path.exists() for path in files)
 
 
 def test_a_lost_database_leaves_the_reader_as_it_is(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,10 +57,8 @@ class Bench:
     workplace: Workplace
     clock: Clock
 
-    def worker(
-        self, handlers: Handlers, owner: str = "worker", stopping: Callable[[], bool] = lambda: False
-    ) -> Worker:
-        return Worker(self.workplace, handlers, owner=owner, lease_seconds=LEASE_SECONDS, stopping=stopping)
+    def worker(self, handlers: Handlers, owner: str = "worker", **more: Any) -> Worker:
+        return Worker(self.workplace, handlers, owner=owner, lease_seconds=LEASE_SECONDS, **more)
 
     def job(self, kind: str = "count", partitions: int = 2, max_attempts: int = 3) -> Job:
         """A job of stages "count" and "sum"."""

@@ -39,6 +39,16 @@ def test_a_job_runs_through_its_stages(bench: Any) -> None:
     assert (state.state, state.result) == ("succeeded", {"sum": 6})
 
 
+def test_something_is_done_after_each_partition(bench: Any) -> None:
+    calls: list[str] = []
+    bench.job(partitions=1)
+    worker = bench.worker(COUNTING, after_work=lambda: calls.append("called"))
+    assert worker.work("job-of-another-database/0/0") == "not_due"
+    assert calls == []
+    bench.work_all(worker)
+    assert len(calls) == 2
+
+
 def test_a_doubled_message_changes_nothing(bench: Any) -> None:
     job = bench.job(partitions=2)
     worker = bench.worker(COUNTING)
