@@ -204,13 +204,15 @@ def list_sets(context: typer.Context, surface: str | None = None, json: AsJson =
     )
 
 
-@command(training_sets, "show", "bedplate training-sets show 4f1c")
+@command(training_sets, "show", "bedplate training-sets show ts-6c5fe9f269c74b329f20818438fe747e")
 def show_set(context: typer.Context, training_set: str, json: AsJson = False) -> None:
     """Show one training set."""
     show(client_of(context).training_sets.get(training_set), as_json=json)
 
 
-@command(training_sets, "download", "bedplate training-sets download 4f1c ./week-47")
+@command(
+    training_sets, "download", "bedplate training-sets download ts-6c5fe9f269c74b329f20818438fe747e ./week-47"
+)
 def download(context: typer.Context, training_set: str, directory: Path, json: AsJson = False) -> None:
     """Fetch the Arrow files and verify their digests."""
     with transfer_bar("download") as advance:

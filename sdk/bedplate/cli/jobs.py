@@ -43,13 +43,13 @@ def list_jobs(context: typer.Context, state: str | None = None, json: AsJson = F
     )
 
 
-@command(jobs, "show", "bedplate jobs show 4f1c")
+@command(jobs, "show", "bedplate jobs show job-80b529e5c1b94080987b0f94592bdc05")
 def show_job(context: typer.Context, job: str, json: AsJson = False) -> None:
     """Show one job."""
     show(client_of(context).jobs.get(job), as_json=json)
 
 
-@command(jobs, "watch", "bedplate jobs watch 4f1c --timeout 600")
+@command(jobs, "watch", "bedplate jobs watch job-80b529e5c1b94080987b0f94592bdc05 --timeout 600")
 def watch(
     context: typer.Context,
     job: str,
@@ -60,7 +60,7 @@ def watch(
     follow(client_of(context), job, wait=True, as_json=json, timeout_seconds=timeout)
 
 
-@command(jobs, "cancel", "bedplate jobs cancel 4f1c")
+@command(jobs, "cancel", "bedplate jobs cancel job-80b529e5c1b94080987b0f94592bdc05")
 def cancel(context: typer.Context, job: str, json: AsJson = False) -> None:
     """Stop a job."""
     cancelled = client_of(context).jobs.cancel(job)

@@ -73,7 +73,9 @@ def parse_metrics(values: list[str] | None) -> dict[str, float]:
     return metrics
 
 
-Time = Annotated[datetime | None, typer.Option(parser=parse_time, metavar="TIME")]
+Time = Annotated[
+    datetime | None, typer.Option(parser=parse_time, metavar="TIME", help="E.g. 2026-11-22T10:00:00Z.")
+]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", metavar="NAME=VALUE", help="Repeat for several, e.g. ne=0.87.")
 ]

@@ -117,7 +117,7 @@ def search(
     reference: str,
     key: Annotated[list[str] | None, typer.Option(help="Search for what is like this row.")] = None,
     vector: Annotated[str | None, typer.Option(help="Numbers separated by commas.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="A .npy file [queries, dim].", exists=True)] = None,
+    vectors: Annotated[Path | None, typer.Option(help="A .npy file, queries x dim.", exists=True)] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Rows for each query.")] = 10,
     ef: Annotated[int | None, typer.Option(help="Search effort of the index. Default: as tuned.")] = None,
     json: AsJson = False,

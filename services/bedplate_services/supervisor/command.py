@@ -77,7 +77,7 @@ def _start(platform: Platform, console: Console, stop: StopSignals) -> None:
 
 NEXT_STEPS = (
     ("bedplate status", "what it holds"),
-    ("bedplate demo", "the whole loop on MovieLens-1M"),
+    ("bedplate demo", "the whole loop on MovieLens-1M, on a platform of its own"),
 )
 
 
