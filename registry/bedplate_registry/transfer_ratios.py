@@ -13,7 +13,8 @@ from datetime import datetime
 from bedplate.wire.registry import Evaluation, TransferRatio
 
 NE = "ne"
-_SMALLEST_GAIN = 1e-12
+SIGNIFICANT_GAIN = 0.0005
+"""Relative change of NE that counts (arXiv 2508.02929); below it there is no gain to transfer."""
 
 Window = tuple[str, str, datetime, datetime]
 """surface, task, start, end: only evaluations of one window can be compared."""
@@ -96,7 +97,7 @@ def _ratio(
 ) -> TransferRatio:
     surface, task, start, end = window
     gain = foundation[0] - foundation[1]
-    changed = abs(gain) > _SMALLEST_GAIN
+    changed = gain > SIGNIFICANT_GAIN * foundation[0]
     ratios = [(pair.before[seed] - pair.after[seed]) / gain for seed in pair.seeds] if changed else []
     return TransferRatio(
         surface=surface,
@@ -116,5 +117,5 @@ def _ratio(
         ratio_std=statistics.stdev(ratios) if len(ratios) > 1 else None,
         reason=None
         if changed
-        else "the NE of the two foundation versions is equal: there is nothing to transfer",
+        else f"the NE of {compared[1]} is not lower than that of {compared[0]}: there is no gain to transfer",
     )

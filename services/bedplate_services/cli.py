@@ -51,16 +51,31 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the result is written.")] = Path("bedplate-demo.json"),
     seeds: Annotated[int, typer.Option(min=1, help="Experts trained per variant.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="A column's name in DIR, where it differs."),
+    ] = None,
+    time_unit: Annotated[
+        str, typer.Option(metavar="[iso8601|s|ms|us]", help="Of times in DIR: text, or epoch numbers.")
+    ] = "iso8601",
 ) -> None:
     """Run the main job end to end and print what the foundation is worth on each surface."""
     from rich.console import Console
 
-    from bedplate.errors import BedplateError
+    from bedplate.datasets import EventFormat, TimeUnit
+    from bedplate.errors import BedplateError, InvalidRequest
     from bedplate_services.demo.main import Options, run
 
     console = Console(stderr=True)
     try:
-        run(Options(dataset, data, keep, port, output, seeds, json), console)
+        pairs = [one.partition("=") for one in column or []]
+        units: dict[str, TimeUnit] = {"iso8601": "iso8601", "s": "s", "ms": "ms", "us": "us"}
+        if time_unit not in units or not all(mark for _, mark, _ in pairs):
+            raise InvalidRequest(
+                "Write --time-unit s, ms or us, and --column OURS=THEIRS, e.g. user=user_id."
+            )
+        how = EventFormat(units[time_unit], True, {ours: theirs for ours, _, theirs in pairs})
+        run(Options(dataset, data, keep, port, output, seeds, json, how), console)
     except BedplateError as error:
         console.print(f"[bold red]{error.title}.[/]", highlight=False)
         console.print(error.detail, style="red", markup=False, highlight=False)

@@ -237,7 +237,9 @@ class TransferRatio(WireModel):
     expert_ne_from: float
     expert_ne_to: float
     seeds: int = Field(description="pairs of expert evaluations with the same seed")
-    ratio: float | None = Field(description="None where the foundation's NE did not change; see ``reason``")
+    ratio: float | None = Field(
+        description="None where the foundation's NE did not get better by 0.05 %; see ``reason``"
+    )
     ratio_std: float | None = Field(description="sample standard deviation over seeds; None with one seed")
     reason: str | None = None
 

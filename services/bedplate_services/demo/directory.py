@@ -16,7 +16,7 @@ from bedplate_services.demo.worlds import World
 TERMS = "Your own events: they stay on this machine."
 
 
-def read_directory(directory: Path) -> World:
+def read_directory(directory: Path, how: EventFormat) -> World:
     """Read the files, put the events in time order (ties: by file, then by row), collect the catalogue.
 
     An item's features are the last ones its events carry.
@@ -25,7 +25,7 @@ def read_directory(directory: Path) -> World:
         InvalidRequest: no readable files, or a value that cannot be read (file, row and column are named).
         EmptyBatch: no events.
     """
-    events = pa.concat_tables(read_events(directory, EventFormat(assume_utc=True))).combine_chunks()
+    events = pa.concat_tables(read_events(directory, how)).combine_chunks()
     order = pc.sort_indices(events, sort_keys=[("event_time", "ascending")])
     events = events.take(order)
     labels = set(pc.unique(events["label"].drop_null()).to_pylist())

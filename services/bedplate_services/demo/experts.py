@@ -49,8 +49,8 @@ def variants(first: str, second: str) -> list[Variant]:
     """(b) to (e) of the table; (a), the base rate, needs no expert."""
     return [
         Variant("b", "one-stage, no foundation", "none", None),
-        Variant("b+", "the same on all the surface's past", "none", None, all_past=True),
-        Variant("c", f"user + item vectors of {second}", "vectors", second),
+        Variant("b+", "same, all the surface's past", "none", None, all_past=True),
+        Variant("c", f"user, item vectors of {second}", "vectors", second),
         Variant("d", f"TAE of {first}", "tae", first),
         Variant("e", f"TAE of {second}", "tae", second),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from bedplate import Client
+from bedplate.errors import InvalidRequest
 from bedplate.wire.registry import Version
 from bedplate_modeling.config import FoundationConfig
 from bedplate_modeling.foundation import FoundationModel
@@ -19,7 +20,7 @@ from bedplate_services.demo.reading import AliasReader
 from bedplate_services.demo.replay import Replay
 from bedplate_services.demo.report import Result
 from bedplate_services.demo.stage import FOUNDATION, Cast, create_cast, send_events, send_items
-from bedplate_services.demo.worlds import World, from_microseconds
+from bedplate_services.demo.worlds import Cuts, World, from_microseconds
 
 FIRST, SECOND = f"{FOUNDATION}@1", f"{FOUNDATION}@2"
 PRODUCTION = f"{FOUNDATION}@production/item"
@@ -50,6 +51,31 @@ def expert_changes(world: World) -> dict[str, Any]:
     return {"epochs": 8, "batch_rows": 256, "learning_rate": 5e-3}
 
 
+FEWEST_ROWS = 50
+TOO_FEW = f"an expert needs {FEWEST_ROWS} events of both labels in its training and its evaluation window."
+
+
+def measurable_surfaces(world: World, cuts: Cuts) -> list[str]:
+    """The surfaces an expert can be trained and evaluated on.
+
+    Raises:
+        InvalidRequest: there are none.
+    """
+    windows = [
+        world.window(start, end)
+        for start, end in ((cuts.foundation_end, cuts.training_end), (cuts.training_end, cuts.end))
+    ]
+
+    def enough(surface: str) -> bool:
+        labels = [part.filter(pc.equal(part["surface"], surface))["label"].drop_null() for part in windows]
+        return all(len(one) >= FEWEST_ROWS and pc.count_distinct(one).as_py() == 2 for one in labels)
+
+    found = [surface for surface in world.surfaces if enough(surface)]
+    if not found:
+        raise InvalidRequest(f"No surface of {world.name} can be measured: {TOO_FEW}")
+    return found
+
+
 class Loop:
     """One run over one world. Every step talks to the platform through the SDK alone."""
 
@@ -59,9 +85,12 @@ class Loop:
         self.variants = variants(FIRST, SECOND)
         self.result = Result(world.name, seeds, (FIRST, SECOND), {v.key: v.title for v in self.variants})
         self.models: list[FoundationModel] = []
+        self.measured = measurable_surfaces(world, self.cuts)
 
     def run(self) -> Result:
         """All of it."""
+        for surface in sorted(set(self.world.surfaces) - set(self.measured)):
+            self.steps.say(f"{surface} is replayed but not measured: {TOO_FEW}")
         cast = self._stage()
         for config, end in zip(
             foundation_configurations(self.world),
@@ -156,7 +185,8 @@ class Loop:
         logged = len(self.world.window(start, end))
         total = logged * self.seeds * (len(self.variants) - 1) + len(past)
         with self.steps.step("5 training experts", total) as advance:
-            for surface, client in cast.surfaces.items():
+            for surface in self.measured:
+                client = cast.surfaces[surface]
                 team = SurfaceTeam(surface, client, features, [FIRST, SECOND], dim, changes)
                 training_set, data = team.training_set(
                     f"{surface}-train", from_microseconds(start), from_microseconds(end)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from bedplate import Client
+from bedplate.datasets import EventFormat
+from bedplate.errors import InvalidRequest
 from bedplate_services.demo import movielens, synthetic
 from bedplate_services.demo.directory import read_directory
 from bedplate_services.demo.loop import Loop
@@ -33,6 +36,7 @@ class Options:
         output: where the result is written as JSON.
         seeds: experts trained per variant.
         as_json: print the result as JSON instead of tables.
+        events: how the files of a directory are to be read.
     """
 
     dataset: str = "movielens-1m"
@@ -42,6 +46,18 @@ class Options:
     output: Path = Path("bedplate-demo.json")
     seeds: int = 2
     as_json: bool = False
+    events: EventFormat = field(default_factory=lambda: EventFormat(assume_utc=True))
+
+    def check(self) -> None:
+        """Before the minutes are spent.
+
+        Raises:
+            InvalidRequest: the result cannot be written, or the data directory is in use by an earlier run.
+        """
+        if self.output.is_dir() or not self.output.absolute().parent.is_dir():
+            raise InvalidRequest(f"--output {self.output} is not a file in a directory that exists.")
+        if self.data is not None and self.data.is_dir() and any(self.data.iterdir()):
+            raise InvalidRequest(f"--data {self.data} is not empty: the demo starts from nothing.")
 
 
 def run(options: Options, console: Console) -> Result:
@@ -50,9 +66,10 @@ def run(options: Options, console: Console) -> Result:
     Raises:
         BedplateError: something the user can mend; its detail says how.
     """
+    options.check()
     steps = Steps(console)
     with steps.step("0 reading the data", 1):
-        world = load_world(options.dataset)
+        world = load_world(options.dataset, options.events)
     console.print(world.terms, highlight=False)
     folder = options.data or Path(tempfile.mkdtemp(prefix="bedplate-demo-"))
     platform = Platform(folder, port=options.port, report=console.print)
@@ -61,8 +78,8 @@ def run(options: Options, console: Console) -> Result:
             platform.start(became_ready=lambda _name: advance(1))
         with Client(url=platform.url, token=platform.token) as client:
             result = Loop(client, world, options.seeds, steps).run()
-        result.write(options.output)
         _print(result, options.as_json)
+        result.write(options.output)
         console.print(f"All figures: {options.output}", highlight=False)
         if options.keep:
             _keep(platform, console, world)
@@ -82,27 +99,35 @@ def _print(result: Result, as_json: bool) -> None:
 
 
 def _keep(platform: Platform, console: Console, world: World) -> None:
-    last = world.events.slice(len(world.events) - 1).to_pylist()[0]
-    item, user, surface = last["item"], last["user"], last["surface"]
+    last = world.events.slice(len(world.events) - 3).to_pylist()
+    user, surface = shlex.quote(last[-1]["user"]), last[-1]["surface"]
+    shown = [shlex.quote(item) for item in dict.fromkeys(row["item"] for row in last)]
     stop = StopSignals()
     steps = (
+        (". .venv/bin/activate", "where make demo installed it"),
         ("bedplate status", "what it holds"),
-        (f"bedplate spaces search core@production/item --key '{item}'", "items like this one"),
-        (f"bedplate rank {surface} '{user}' '{item}'", "by the surface's expert"),
+        (f"bedplate spaces search core@production/item --key {shown[-1]}", "items like this one"),
+        (f"bedplate rank {surface} {user} {' '.join(shown)}", "by the surface's expert"),
     )
     announce(platform, console, False, steps)
     while not stop.asked.wait(0.5):
         platform.wait(0)
+    root = platform.directory.root
+    console.print(
+        f"Stopped. bedplate up --data {root} goes on with it; rm -r {root} removes it.", highlight=False
+    )
 
 
-def load_world(dataset: str) -> World:
+def load_world(dataset: str, how: EventFormat) -> World:
     """The world that a name or a directory stands for.
 
     Raises:
-        InvalidRequest: a directory without readable events.
+        InvalidRequest: neither a name nor a directory, or one without readable events.
     """
     if dataset == "movielens-1m":
         return movielens.load()
     if dataset == "synthetic":
         return synthetic.make()
-    return read_directory(Path(dataset))
+    if not Path(dataset).is_dir():
+        raise InvalidRequest(f"{dataset!r} is neither movielens-1m, nor synthetic, nor a directory.")
+    return read_directory(Path(dataset), how)

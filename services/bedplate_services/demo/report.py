@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bedplate_modeling.metrics import transfer_ratio
+from bedplate_registry.transfer_ratios import SIGNIFICANT_GAIN
 from bedplate_services.demo.experts import Score
 from bedplate_services.demo.foundations import Embedded
 from bedplate_services.demo.latency import Latency
@@ -45,11 +46,12 @@ class SurfaceResult:
         values = [score.ne for score in self.scores[variant]]
         return stdev(values) if len(values) > 1 else 0.0
 
-    def transfer(self, first: str, second: str) -> float:
-        """TR of moving the expert from the first foundation version to the second."""
-        return transfer_ratio(
-            self.ne("d"), self.ne("e"), self.foundation[first].ne, self.foundation[second].ne
-        )
+    def transfer(self, first: str, second: str) -> float | None:
+        """TR of moving the expert from the first foundation version to the second; None without a gain."""
+        before, after = self.foundation[first].ne, self.foundation[second].ne
+        if before - after <= SIGNIFICANT_GAIN * before:
+            return None
+        return transfer_ratio(self.ne("d"), self.ne("e"), before, after)
 
 
 @dataclass
@@ -88,11 +90,10 @@ class Result:
     def print(self, console: Console) -> None:
         for table in (self.ne_table(), self.auc_table(), self.platform_table()):
             console.print(table)
-        console.print(
-            "(a) base rate; " + "; ".join(f"({key}) {title}" for key, title in self.variants.items())
-        )
         console.print(self.vectors_found())
-        console.print("TR: transfer ratio of the expert's move from (d) to (e), arXiv 2508.02929")
+        console.print(
+            "TR: transfer ratio of the expert's move from (d) to (e), arXiv 2508.02929; - without a gain"
+        )
 
     def vectors_found(self) -> str:
         """For how many rows (c) had something to read, and what it was worth there."""
@@ -105,34 +106,43 @@ class Result:
         return "(c) finds both vectors for: " + "; ".join(parts)
 
     def ne_table(self) -> Table:
-        """NE per surface and variant; lower is better, 1 is the base rate."""
-        table = self._table("NE")
-        for title in ("(e)/(b)", "(e)/(b+)", "TR"):
-            table.add_column(title, justify="right")
-        for row in self.surfaces:
-            cells = [f"{row.ne(key):.4f}" for key in self.variants]
-            own = [f"{row.foundation[version].ne:.4f}" for version in self.versions]
-            gains = [f"{100 * (row.ne('e') / row.ne(key) - 1):+.2f} %" for key in ("b", "b+")]
-            ratio = f"{row.transfer(*self.versions):.2f}"
-            table.add_row(row.surface, f"{row.rows:,}", "1.0000", *cells, *own, *gains, ratio)
+        """NE of every variant, one column per surface."""
+        table = self._table("NE (lower is better, 1 is the base rate)")
+        table.add_row("rows", *(f"{row.rows:,}" for row in self.surfaces))
+        table.add_row("(a) base rate", *("1.0000" for _ in self.surfaces))
+        for key, title in self.variants.items():
+            table.add_row(f"({key}) {title}", *(f"{row.ne(key):.4f}" for row in self.surfaces))
+        for version in self.versions:
+            table.add_row(
+                f"{version} itself", *(f"{row.foundation[version].ne:.4f}" for row in self.surfaces)
+            )
+        for key in ("b", "b+"):
+            changes = (100 * (row.ne("e") / row.ne(key) - 1) for row in self.surfaces)
+            table.add_row(f"(e) against ({key})", *(f"{change:+.1f} %" for change in changes))
+        if self.seeds > 1:
+            for key in ("b", "e"):
+                table.add_row(f"spread of ({key})", *(f"{row.spread(key):.4f}" for row in self.surfaces))
+        ratios = (row.transfer(*self.versions) for row in self.surfaces)
+        table.add_row("TR", *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
         return table
 
     def auc_table(self) -> Table:
-        """AUC per surface and variant, and how far the NE of (e) spreads over the seeds."""
+        """AUC of every variant, one column per surface."""
         table = self._table("AUC")
-        table.add_column("NE spread of (b), (e)", justify="right")
-        for row in self.surfaces:
-            cells = [f"{row.auc(key):.4f}" for key in self.variants]
-            own = [f"{row.foundation[version].auc:.4f}" for version in self.versions]
-            spread = f"{row.spread('b'):.4f}, {row.spread('e'):.4f}" if self.seeds > 1 else "one seed"
-            table.add_row(row.surface, f"{row.rows:,}", "0.5000", *cells, *own, spread)
+        table.add_row("(a) base rate", *("0.5000" for _ in self.surfaces))
+        for key, title in self.variants.items():
+            table.add_row(f"({key}) {title}", *(f"{row.auc(key):.4f}" for row in self.surfaces))
+        for version in self.versions:
+            table.add_row(
+                f"{version} itself", *(f"{row.foundation[version].auc:.4f}" for row in self.surfaces)
+            )
         return table
 
     def _table(self, metric: str) -> Table:
-        table = Table(title=f"{metric} on the last part of {self.world}, mean of {self.seeds} seed(s)")
-        table.add_column("surface")
-        for title in ("rows", "(a)", *(f"({key})" for key in self.variants), *self.versions):
-            table.add_column(title, justify="right")
+        table = Table(title=f"{metric}, last part of {self.world}, mean of {self.seeds} seed(s)")
+        table.add_column("")
+        for row in self.surfaces:
+            table.add_column(row.surface, justify="right", no_wrap=True)
         return table
 
     def platform_table(self) -> Table:

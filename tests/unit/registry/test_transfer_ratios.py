@@ -90,10 +90,11 @@ def test_every_expert_variant_and_window_in_order():
 
 
 def test_without_a_gain_there_is_no_ratio():
-    flat = [_measured("core@1", 0.9), _measured("core@2", 0.9)]
-    (found,) = _ratios([*flat, _measured("ranker@1", 0.88), _measured("ranker@2", 0.80)])
-    assert found.ratio is None
-    assert "nothing to transfer" in (found.reason or "")
+    for after in (0.9, 0.8997, 0.95):
+        flat = [_measured("core@1", 0.9), _measured("core@2", after)]
+        (found,) = _ratios([*flat, _measured("ranker@1", 0.88), _measured("ranker@2", 0.80)])
+        assert found.ratio is None
+        assert "no gain to transfer" in (found.reason or "")
 
 
 def test_without_ne_of_the_foundation_there_is_nothing():
