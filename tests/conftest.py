@@ -6,7 +6,7 @@ from collections.abc import Generator
 import pytest
 
 # As in bedplate_modeling, but before any test module imports torch by itself.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 REQUIRE_SERVERS = "BEDPLATE_REQUIRE_SERVERS"
 """Set (as CI does): a test that skips for want of a server fails instead. Such reasons begin with ``NO ``."""

@@ -173,7 +173,7 @@ class Platform:
             "SIGNING_KEY": directory.read_or_make_secret(directory.signing_key),
         }
         return {
-            "OMP_WAIT_POLICY": "passive",  # four processes share the cores: who waits must not spin
+            "GOMP_SPINCOUNT": "10000",  # four processes share the cores: who waits must not spin for long
             **os.environ,
             **{f"BEDPLATE_{name}": value for name, value in own.items()},
             **self._environment,
