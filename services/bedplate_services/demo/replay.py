@@ -15,7 +15,7 @@ from bedplate.wire.serving import RankAnswer, RankRequest, TaeRequest
 from bedplate_services.demo.worlds import Page, World, cut_pages, waves
 
 REQUESTS_AT_ONCE = 128
-PAGES_AT_ONCE = 2000
+PAGES_AT_ONCE = 10_000
 MICROSECONDS = pa.timestamp("us", "UTC")
 
 
