@@ -26,7 +26,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]
     done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    assert "NE on the last part of synthetic" in done.stdout
+    assert "(e) TAE of core@2" in done.stdout
     found: dict[str, Any] = json.loads(output.read_text())
     return found
 
