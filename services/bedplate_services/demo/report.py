@@ -97,13 +97,11 @@ class Result:
 
     def vectors_found(self) -> str:
         """For how many rows (c) had something to read, and what it was worth there."""
-        parts = [
-            f"{row.surface} {row.vectors_found:.0%} of the rows, NE there (b) {row.where_found['b'].ne:.4f} "
-            f"(c) {row.where_found['c'].ne:.4f} (e) {row.where_found['e'].ne:.4f}"
-            for row in self.surfaces
-            if row.where_found
-        ]
-        return "(c) finds both vectors for: " + "; ".join(parts)
+        parts = []
+        for row in self.surfaces:
+            there = "; ".join(f"({key}) {one.ne:.4f}" for key, one in row.where_found.items())
+            parts.append(f"{row.surface} {row.vectors_found:.0%}" + (f", NE there {there}" if there else ""))
+        return "(c) finds both vectors for this share of the rows: " + " | ".join(parts)
 
     def ne_table(self) -> Table:
         """NE of every variant, one column per surface."""
