@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml
 
 install: $(STAMP) ## .venv with everything in it
 
-demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves the platform running, DATASET=synthetic|DIR
-	@$(BIN)/bedplate demo --dataset $(or $(DATASET),movielens-1m) $(if $(KEEP),--keep)
+demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves it running, SEEDS=2, DATASET=synthetic|DIR
+	@$(BIN)/bedplate demo --dataset $(or $(DATASET),movielens-1m) $(if $(KEEP),--keep) $(if $(SEEDS),--seeds $(SEEDS))
 
 up: $(STAMP) ## the platform on this machine, until Ctrl-C
 	@$(BIN)/bedplate up

@@ -44,7 +44,7 @@ class Options:
     keep: bool = False
     port: int = 0
     output: Path = Path("bedplate-demo.json")
-    seeds: int = 2
+    seeds: int = 1
     as_json: bool = False
     events: EventFormat = field(default_factory=lambda: EventFormat(assume_utc=True))
 
