@@ -278,6 +278,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "surface": "feed",
         "expert": "feed-ranker@3",
         "foundation_version": "core@7",
+        "snapshots": {},
         "served_at": _T0,
         "scores": [0.61, 0.12],
         "order": [0, 1],

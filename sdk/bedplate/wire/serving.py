@@ -64,6 +64,10 @@ class RankAnswer(WireModel):
     surface: str
     expert: str = Field(examples=["action-ranker@3"])
     foundation_version: str | None = Field(examples=["core@7"])
+    snapshots: dict[str, int] = Field(
+        examples=[{"core@7/user": 3, "core@7/item": 5}],
+        description="which snapshots were read, of an expert on user and item vectors; empty for the others",
+    )
     served_at: datetime
     scores: list[float]
     order: list[int]

@@ -142,15 +142,16 @@ async def rank(
         log=document.log,
     )
     served = await models.batcher.submit(_plain(asked))
-    assert served.scores is not None
+    assert served.scored is not None
     answer = {
         "request_id": asked.request_id,
         "surface": surface,
         "expert": expert.label,
         "foundation_version": expert.wanted.pinned,
+        "snapshots": served.scored.snapshots,
         "served_at": instant(asked.served_at_us).isoformat(),
-        "scores": served.scores,
-        "order": np.argsort(-served.scores, kind="stable"),
+        "scores": served.scored.scores,
+        "order": np.argsort(-served.scored.scores, kind="stable"),
     }
     return _json(answer)
 

@@ -17,7 +17,7 @@ from bedplate_modeling.events import History
 from bedplate_modeling.requests import TaeRequest, TaeResult
 from bedplate_services.serving.histories import HistoryCaches
 from bedplate_services.serving.models import LoadedExpert, LoadedFoundation
-from bedplate_services.serving.rankings import Ranked, Ranker
+from bedplate_services.serving.rankings import Ranked, Ranker, Scored
 from bedplate_store import items, timelines
 from bedplate_store.database import Database, ReadSession
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
@@ -60,14 +60,14 @@ class Served:
     Attributes:
         history_events: events of the user that the widest of the versions saw.
         tae: label -> float16 or float32 [M, D]. predictions: label -> float32 [M].
-        scores: the expert's, float32 [M].
+        scored: the expert's scores, and which snapshots it read.
     """
 
     asked: Asked
     history_events: int
     tae: dict[str, NDArray[Any]] = field(default_factory=dict)
     predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    scores: NDArray[np.float32] | None = None
+    scored: Scored | None = None
 
 
 class Passes:
@@ -107,8 +107,8 @@ class Passes:
             self._compute(foundation, served, histories, features)
         ranked = self._ranker.rank([Ranked(one.asked, one.tae) for one in served], recent, features)
         served = [
-            Served(one.asked, one.history_events, one.tae, one.predictions, scores)
-            for one, scores in zip(served, ranked, strict=True)
+            Served(one.asked, one.history_events, one.tae, one.predictions, scored)
+            for one, scored in zip(served, ranked, strict=True)
         ]
         self._log_all([_record(one) for one in served if one.asked.log])
         return served
@@ -198,7 +198,7 @@ def _record(served: Served) -> ImpressionRecord:
         served_at_us=asked.served_at_us,
         items=list(asked.candidates),
         expert=asked.expert.label if asked.expert is not None else None,
-        scores=served.scores,
+        scores=None if served.scored is None else served.scored.scores,
         tae=served.tae,
         predictions=served.predictions,
     )

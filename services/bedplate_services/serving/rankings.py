@@ -49,6 +49,14 @@ class Ranked:
     tae: Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """An expert's scores, float32 [M], and the snapshot of each space whose vectors it read."""
+
+    scores: NDArray[np.float32]
+    snapshots: Mapping[str, int]
+
+
 class Ranker:
     """Scores the requests of a batch, one expert pass for all requests of an expert."""
 
@@ -71,22 +79,36 @@ class Ranker:
 
     def rank(
         self, batch: Sequence[Ranked], histories: Sequence[History], features: Features
-    ) -> list[NDArray[np.float32] | None]:
-        """float32 [M] for each request with an expert, None for the others.
+    ) -> list[Scored | None]:
+        """The scores for each request with an expert, None for the others.
 
         Raises:
             NotFound, SpaceNotReady: the expert reads vectors of a space that is not there.
             ExpertRowsInvalid: the expert's checkpoint does not fit the version it is pinned to.
         """
-        scores: list[NDArray[np.float32] | None] = [None] * len(batch)
+        scored: list[Scored | None] = [None] * len(batch)
         for expert, rows in _by_expert([one.asked for one in batch]):
             chosen = [batch[row] for row in rows]
             sizes = [len(one.asked.candidates) for one in chosen]
-            inputs = self._rows(expert, chosen, sizes, [histories[row] for row in rows], features)
+            readers = self._open(expert)
+            inputs = self._rows(expert, chosen, sizes, [histories[row] for row in rows], features, readers)
             parts = np.split(expert.runtime.score(inputs), np.cumsum(sizes)[:-1])
+            snapshots = {space: reader.snapshot for space, reader in readers.items()}
             for row, part in zip(rows, parts, strict=True):
-                scores[row] = part
-        return scores
+                scored[row] = Scored(part, snapshots)
+        return scored
+
+    def _open(self, expert: LoadedExpert) -> dict[str, SpaceReader]:
+        """One reader for each space the expert reads, for the whole pass: an answer never mixes snapshots."""
+        config = expert.runtime.config
+        if config.foundation_inputs in ("none", "tae"):
+            return {}
+        return {space: self._reader(space) for space in config.spaces}
+
+    def _reader(self, space: str) -> SpaceReader:
+        reference = SpaceReference.parse(space)
+        version = reference.version
+        return self._readers.get(version.foundation, int(version.selector), reference.space)
 
     def _rows(
         self,
@@ -95,6 +117,7 @@ class Ranker:
         sizes: Sequence[int],
         histories: Sequence[History],
         features: Features,
+        readers: Mapping[str, SpaceReader],
     ) -> ExpertRows:
         return ExpertRows(
             items=[item for one in batch for item in one.asked.candidates],
@@ -102,36 +125,29 @@ class Ranker:
             histories=histories,
             request_at_ms_R=np.array([one.asked.at_ms for one in batch], np.int64),
             item_features=features,
-            **self._foundation_inputs(expert, batch, sizes),
+            **_foundation_inputs(expert, batch, sizes, readers),
         )
 
-    def _foundation_inputs(
-        self, expert: LoadedExpert, batch: Sequence[Ranked], sizes: Sequence[int]
-    ) -> dict[str, Any]:
-        config = expert.runtime.config
-        if config.foundation_inputs == "none":
-            return {}
-        if config.foundation_inputs == "tae":
-            label = expert.wanted.pinned or ""
-            return {"tae_ND": np.concatenate([one.tae[label] for one in batch]).astype(np.float32)}
-        user_space, item_space = config.spaces
-        users, users_found = self._vectors(user_space, [one.asked.user for one in batch])
-        items, items_found = self._vectors(
-            item_space, [item for one in batch for item in one.asked.candidates]
-        )
-        return {
-            "user_vectors_ND": np.repeat(users, sizes, axis=0),
-            "user_found_N": np.repeat(users_found, sizes),
-            "item_vectors_ND": items,
-            "item_found_N": items_found,
-        }
 
-    def _vectors(self, space: str, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """float32 [n, D] and the found mask [n]."""
-        reference = SpaceReference.parse(space)
-        version = reference.version
-        reader = self._readers.get(version.foundation, int(version.selector), reference.space)
-        return _lookup(reader, keys)
+def _foundation_inputs(
+    expert: LoadedExpert, batch: Sequence[Ranked], sizes: Sequence[int], readers: Mapping[str, SpaceReader]
+) -> dict[str, Any]:
+    config = expert.runtime.config
+    if config.foundation_inputs == "none":
+        return {}
+    if config.foundation_inputs == "tae":
+        label = expert.wanted.pinned or ""
+        return {"tae_ND": np.concatenate([one.tae[label] for one in batch]).astype(np.float32)}
+    user_space, item_space = config.spaces
+    users, users_found = _lookup(readers[user_space], [one.asked.user for one in batch])
+    candidates = [item for one in batch for item in one.asked.candidates]
+    items, items_found = _lookup(readers[item_space], candidates)
+    return {
+        "user_vectors_ND": np.repeat(users, sizes, axis=0),
+        "user_found_N": np.repeat(users_found, sizes),
+        "item_vectors_ND": items,
+        "item_found_N": items_found,
+    }
 
 
 def _lookup(reader: SpaceReader, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -294,6 +294,7 @@ def test_ranking_scores_the_logged_bytes(served: Served, checkpoints: dict[str, 
         "/v1/surfaces/feed/rank", {"user": "u1", "candidates": CANDIDATES, "request_id": "ranked"}
     )
     assert (answer["expert"], answer["foundation_version"]) == ("ranker@1", "core@1")
+    assert answer["snapshots"] == {}, "TAE come from the model, not from a snapshot"
     assert answer["order"] == np.argsort(-np.array(answer["scores"])).tolist()
     rows = served.logged()
     assert [row["expert"] for row in rows] == ["ranker@1"] * 3
@@ -332,6 +333,7 @@ def test_an_expert_on_vectors_reads_them_from_the_store(served: Served, checkpoi
     assert served.problem("/v1/surfaces/feed/rank", request)["code"] == "space_not_ready"
     served.world.upsert("core@1/item", CANDIDATES[:2], items)
     answer = served.ok("/v1/surfaces/feed/rank", request)
+    assert answer["snapshots"] == {"core@1/user": 0, "core@1/item": 0}, "only writes, nothing published yet"
     rows = _inputs(
         user_vectors_ND=np.repeat(user.astype(np.float16).astype(np.float32), 3, axis=0),
         user_found_N=np.ones(3, np.bool_),

@@ -158,6 +158,7 @@ RANKED = {
     "surface": "feed",
     "expert": "feed-ranker@1",
     "foundation_version": "core@7",
+    "snapshots": {},
     "served_at": "2026-11-22T10:00:00Z",
     "scores": [0.1, 0.9],
     "order": [1, 0],
