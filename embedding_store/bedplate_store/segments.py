@@ -7,9 +7,6 @@ Shapes: n rows given, r rows stored, d the dimension.
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +23,6 @@ from bedplate_store.keys import (
     RawKeys,
     build_column,
     check_writable,
-    concatenate,
     parse_keys,
     sort_last_wins,
     take,
@@ -36,7 +32,6 @@ from bedplate_store.objects import ObjectStore
 from bedplate_store.segment_files import (
     MANIFEST,
     SEGMENTS_PREFIX,
-    FileInfo,
     SegmentInfo,
     VectorArray,
     as_vectors,
@@ -54,14 +49,11 @@ __all__ = [
     "Segment",
     "SegmentInfo",
     "VectorArray",
-    "merge_segments",
     "open_segment",
     "segment_is_whole",
     "validate_vectors",
     "write_segment",
 ]
-
-_MERGE_CHUNK_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -200,87 +192,12 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
     )
 
 
-def merge_segments(objects: ObjectStore, cache_dir: Path, digests: Sequence[str]) -> SegmentInfo:
-    """Fold segments, oldest first, into one: the newest row of each key wins, deleted keys and tombstones go.
-
-    Keys are held in memory, vectors are streamed. The result depends on nothing but the content.
-
-    Raises:
-        InvalidRequest: no segments, or segments of different dimension, dtype or key type.
-    """
-    segments = [open_segment(objects, digest, cache_dir) for digest in digests]
-    shapes = {(each.info.key_type, each.info.dim, each.info.dtype) for each in segments}
-    if len(shapes) != 1:
-        raise InvalidRequest(f"segments merge only when they are alike; these are {sorted(shapes)}.")
-    ((key_type, dim, dtype),) = shapes
-    if len(segments) == 1 and segments[0].info.tombstones == 0:
-        return segments[0].info
-    keys, source, row = _surviving(segments, key_type)
-    if len(keys) == 0:
-        return write_segment(objects, keys=[], vectors=np.empty((0, dim)), dtype=dtype, key_type=key_type)
-    partial = cache_dir / "building" / f"vectors-{uuid.uuid4().hex}"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        vectors = _write_vectors(partial, _gather(segments, source, row))
-        column = column_bytes(build_column(keys))
-        files = {"keys": file_info(column), "vectors": vectors}
-        info, manifest = describe(files, len(keys), 0, key_type, dim, dtype)
-        objects.put(object_key(info.digest, "keys"), column)
-        objects.put_file(object_key(info.digest, "vectors"), partial)
-        objects.put(object_key(info.digest, MANIFEST), manifest)
-    finally:
-        partial.unlink(missing_ok=True)
-    return info
-
-
 def segment_is_whole(objects: ObjectStore, info: SegmentInfo) -> bool:
     """Whether every file of the segment lies in the object store."""
     names = [MANIFEST]
     names += ["keys", "vectors"] if info.rows else []
     names += ["tombstones"] if info.tombstones else []
     return all(objects.size(object_key(info.digest, name)) is not None for name in names)
-
-
-def _surviving(
-    segments: Sequence[Segment], key_type: KeyType
-) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
-    """The keys that live after all segments, sorted, with the segment and the row that hold their vector."""
-    parts: list[Keys] = []
-    sources: list[NDArray[np.int64]] = []
-    rows: list[NDArray[np.int64]] = []
-    for ordinal, segment in enumerate(segments):
-        parts += [segment.keys, segment.tombstones]
-        sources.append(np.full(len(segment.keys) + len(segment.tombstones), ordinal))
-        rows += [np.arange(len(segment.keys)), np.full(len(segment.tombstones), -1)]
-    keys, source, row = concatenate(parts, key_type), np.concatenate(sources), np.concatenate(rows)
-    newest = sort_last_wins(keys)
-    newest = newest[row[newest] >= 0]
-    return take(keys, newest), source[newest], row[newest]
-
-
-def _gather(
-    segments: Sequence[Segment], source: NDArray[np.int64], row: NDArray[np.int64]
-) -> Iterator[VectorArray]:
-    """The vectors at (source, row), one bounded chunk at a time."""
-    info = segments[0].info
-    step = max(1, _MERGE_CHUNK_BYTES // (info.dim * np.dtype(info.dtype).itemsize))
-    for start in range(0, len(row), step):
-        chunk = slice(start, start + step)
-        vectors: VectorArray = np.empty((len(row[chunk]), info.dim), info.dtype)
-        for ordinal in np.unique(source[chunk]):
-            mine = source[chunk] == ordinal
-            vectors[mine] = segments[ordinal].scan[row[chunk][mine]]
-        yield vectors
-
-
-def _write_vectors(path: Path, chunks: Iterator[VectorArray]) -> FileInfo:
-    digest, total = hashlib.sha256(), 0
-    with open(path, "xb") as file:
-        for chunk in chunks:
-            data = chunk.data.cast("B")
-            digest.update(data)
-            total += file.write(data)
-    return FileInfo(total, digest.hexdigest())
 
 
 def _raise_non_finite(given: NDArray[Any], row: int, dtype: Dtype) -> NoReturn:

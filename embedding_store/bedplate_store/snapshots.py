@@ -22,10 +22,10 @@ from bedplate.wire.store import IndexSpecification, Snapshot
 from bedplate_store.database import Database, ReadSession, WriteSession
 from bedplate_store.indexes import IndexDocument, build_index, index_key
 from bedplate_store.liveness import hold_collection
+from bedplate_store.merging import merge_segments
 from bedplate_store.objects import ObjectStore
 from bedplate_store.segments import (
     SegmentInfo,
-    merge_segments,
     open_segment,
     segment_is_whole,
     write_segment,

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bedplate.errors import (
     DimensionMismatch,
@@ -15,11 +13,10 @@ from bedplate.errors import (
     NonFiniteVectors,
     NotFound,
 )
-from bedplate_store.keys import parse_keys, to_python
+from bedplate_store.keys import parse_keys
 from bedplate_store.objects import LocalObjectStore, MemoryObjectStore
 from bedplate_store.segments import (
     SegmentInfo,
-    merge_segments,
     open_segment,
     segment_is_whole,
     validate_vectors,
@@ -130,74 +127,6 @@ def test_an_open_segment_outlives_its_files(tmp_path: Path) -> None:
     for key in list(objects.list("")):
         objects.delete(key)
     assert segment.vectors.tolist() == _rows([1, 2]).tolist()
-
-
-KEYS = st.integers(0, 7)
-WRITES = st.lists(
-    st.tuples(st.dictionaries(KEYS, st.integers(-50, 50), max_size=6), st.sets(KEYS, max_size=4)),
-    min_size=1,
-    max_size=6,
-)
-
-
-@given(writes=WRITES, key_type=st.sampled_from(["int64", "string"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_merging_equals_updating_a_dictionary(
-    writes: list[tuple[dict[int, int], set[int]]], key_type: str, tmp_path: Path
-) -> None:
-    name = str if key_type == "string" else int
-    objects = MemoryObjectStore()
-    model: dict = {}
-    digests = []
-    for rows, deleted in writes:
-        gone = {name(key) for key in deleted - rows.keys()}
-        put = {name(key): value for key, value in rows.items()}
-        model = {key: value for key, value in {**model, **put}.items() if key not in gone}
-        vectors = np.array([[value] * DIM for value in put.values()], np.float32).reshape(-1, DIM)
-        info = write_segment(
-            objects,
-            keys=list(put),
-            vectors=vectors,
-            tombstones=sorted(gone),
-            dtype="float16",
-            key_type=key_type,
-        )
-        digests.append(info.digest)
-    merged = open_segment(objects, merge_segments(objects, tmp_path, digests).digest, tmp_path)
-    keys = to_python(merged.keys)
-    assert dict(zip(keys, merged.vectors[:, 0].astype(int).tolist(), strict=True)) == model
-    assert merged.info.tombstones == 0
-    # One step after the other gives the same bytes as all at once.
-    halfway = merge_segments(objects, tmp_path, digests[:1]).digest
-    for digest in digests[1:]:
-        halfway = merge_segments(objects, tmp_path, [halfway, digest]).digest
-    assert open_segment(objects, halfway, tmp_path).info == merged.info
-
-
-def test_merging_streams_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bedplate_store.segments._MERGE_CHUNK_BYTES", 1)
-    objects = LocalObjectStore(tmp_path / "objects")
-    odd, even = list(range(1, 20, 2)), list(range(0, 20, 2))
-    digests = [
-        write_segment(objects, keys=keys, vectors=_rows(keys), dtype="float32", key_type="int64").digest
-        for keys in (odd, even)
-    ]
-    merged = open_segment(objects, merge_segments(objects, tmp_path, digests).digest, tmp_path)
-    assert (merged.vectors[1::2] == _rows(odd)).all()
-    assert (merged.vectors[::2] == _rows(even)).all()
-    assert not any((tmp_path / "building").iterdir())
-
-
-def test_unlike_segments_do_not_merge(tmp_path: Path) -> None:
-    objects = MemoryObjectStore()
-    digests = [
-        write_segment(objects, keys=[1], vectors=_rows([1]), dtype=dtype, key_type="int64").digest
-        for dtype in ("float16", "float32")
-    ]
-    with pytest.raises(InvalidRequest, match="alike"):
-        merge_segments(objects, tmp_path, digests)
-    with pytest.raises(InvalidRequest):
-        merge_segments(objects, tmp_path, [])
 
 
 @pytest.mark.parametrize(
