@@ -34,8 +34,8 @@ from bedplate_store.spaces import SpaceKey
 from bedplate_store.tables import spaces as tables
 
 DIM = 4
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-LATER = NOW + timedelta(days=3650)  # objects carry the wall clock's time, and must be older than the grace
+NOW = datetime.now(UTC)  # objects carry the wall clock's time: a fixed one would grow older than the grace
+LATER = NOW + timedelta(days=3650)
 DAY = timedelta(days=1)
 
 
