@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from bedplate.errors import BatchTooLarge, EmptyBatch, NotFound
 from bedplate.wire.store import Item, ItemsAccepted
@@ -21,7 +22,7 @@ from bedplate_store.event_columns import (
     encoded_strings,
     features_column,
 )
-from bedplate_store.key_ranges import KeyRange, cut_key_ranges
+from bedplate_store.key_ranges import KeyRange, cut_key_ranges, keys_at
 from bedplate_store.tables.records import ItemRow
 from bedplate_store.times import microseconds
 from bedplate_store.upserts import conflict_insert
@@ -104,23 +105,17 @@ def scan(
     session: ReadSession, key_range: KeyRange | None = None, *, after: str | None = None
 ) -> Iterator[list[Item]]:
     """Entries of a range (None: all) whose key is greater than ``after``, in chunks, sorted by key."""
-    query = select(ItemRow.key, ItemRow.features).order_by(ItemRow.key)
-    if key_range is not None and key_range.start is not None:
-        query = query.where(ItemRow.key >= key_range.start)
-    if key_range is not None and key_range.end is not None:
-        query = query.where(ItemRow.key < key_range.end)
-    if after is not None:
-        query = query.where(ItemRow.key > after)
+    query = _sorted_entries(key_range, after)
     result = session.execute(query.execution_options(yield_per=_CHUNK_ROWS))
     for chunk in result.partitions():
         yield [Item(key=key, features=json.loads(features)) for key, features in chunk]
 
 
-def page(session: ReadSession, *, after: str | None = None, limit: int = 1000) -> list[Item]:
-    """Up to ``limit`` entries whose key is greater than ``after``, sorted by key."""
-    query = select(ItemRow.key, ItemRow.features).order_by(ItemRow.key).limit(limit)
-    if after is not None:
-        query = query.where(ItemRow.key > after)
+def page(
+    session: ReadSession, key_range: KeyRange | None = None, *, after: str | None = None, limit: int = 1000
+) -> list[Item]:
+    """Up to ``limit`` entries of a range (None: all) whose key is greater than ``after``, sorted by key."""
+    query = _sorted_entries(key_range, after).limit(limit)
     return [Item(key=key, features=json.loads(features)) for key, features in session.execute(query)]
 
 
@@ -130,7 +125,18 @@ def count(session: ReadSession) -> int:
 
 def key_ranges(session: ReadSession, partitions: int) -> list[KeyRange]:
     """Cut the catalogue into at most ``partitions`` ranges of nearly equal count; none where it is empty."""
-    return cut_key_ranges(session.scalars(select(ItemRow.key).order_by(ItemRow.key)).all(), partitions)
+    return cut_key_ranges(count(session), partitions, partial(keys_at, session, select(ItemRow.key)))
+
+
+def _sorted_entries(key_range: KeyRange | None, after: str | None) -> Select[str, str]:
+    query = select(ItemRow.key, ItemRow.features).order_by(ItemRow.key)
+    if key_range is not None and key_range.start is not None:
+        query = query.where(ItemRow.key >= key_range.start)
+    if key_range is not None and key_range.end is not None:
+        query = query.where(ItemRow.key < key_range.end)
+    if after is not None:
+        query = query.where(ItemRow.key > after)
+    return query
 
 
 def _write(session: WriteSession, entries: dict[str, tuple[str, int]]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from bedplate_store.database import ReadSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,21 +21,30 @@ class KeyRange:
     count: int
 
 
-def cut_key_ranges(sorted_keys: Sequence[str], partitions: int) -> list[KeyRange]:
-    """Cut ``sorted_keys`` into at most ``partitions`` ranges of nearly equal count that cover all keys.
+def cut_key_ranges(
+    total: int, partitions: int, keys_at: Callable[[Sequence[int]], Sequence[str]]
+) -> list[KeyRange]:
+    """Cut ``total`` sorted keys into at most ``partitions`` ranges of nearly equal count that cover them all.
 
     The outermost bounds are open, so a key that appears later still falls into exactly one range.
+
+    Args:
+        keys_at: the keys at these positions among the sorted keys, ascending.
     """
-    total = len(sorted_keys)
     if total == 0:
         return []
     partitions = max(1, min(partitions, total))
     cuts = [total * index // partitions for index in range(partitions + 1)]
+    bounds = [None, *keys_at(cuts[1:-1]), None] if partitions > 1 else [None, None]
     return [
-        KeyRange(
-            start=None if first == 0 else sorted_keys[first],
-            end=None if last == total else sorted_keys[last],
-            count=last - first,
-        )
-        for first, last in pairwise(cuts)
+        KeyRange(start, end, last - first)
+        for (start, end), (first, last) in zip(pairwise(bounds), pairwise(cuts), strict=True)
     ]
+
+
+def keys_at(session: ReadSession, keys: Select[Any], positions: Sequence[int]) -> Sequence[str]:
+    """The different keys of a query at ``positions``, ascending; the database does the counting."""
+    key = keys.subquery().c[0]
+    numbered = select(key.label("key"), func.row_number().over(order_by=key).label("number")).subquery()
+    wanted = numbered.c.number.in_([position + 1 for position in positions])
+    return session.scalars(select(numbered.c.key).where(wanted).order_by(numbered.c.number)).all()

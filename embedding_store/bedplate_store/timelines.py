@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sqlalchemy import Select, bindparam, func, select
 
 from bedplate.wire.store import Event, Timeline
 from bedplate_store.database import ReadSession
-from bedplate_store.key_ranges import KeyRange, cut_key_ranges
+from bedplate_store.key_ranges import KeyRange, cut_key_ranges, keys_at
 from bedplate_store.tables.records import EventRow, TimelineRow
 from bedplate_store.times import instant, microseconds
 
@@ -149,9 +150,7 @@ def users(
     session: ReadSession, before: datetime | None = None, key_range: KeyRange | None = None
 ) -> list[str]:
     """The different users with an event strictly before ``before`` (None: any event), sorted bytewise."""
-    query = select(TimelineRow.user).distinct().order_by(TimelineRow.user)
-    if before is not None:
-        query = query.where(TimelineRow.first_time < microseconds(before))
+    query = _users_query(before).order_by(TimelineRow.user)
     if key_range is not None and key_range.start is not None:
         query = query.where(TimelineRow.user >= key_range.start)
     if key_range is not None and key_range.end is not None:
@@ -169,7 +168,14 @@ def count_users(session: ReadSession, before: datetime | None = None) -> int:
 
 def user_ranges(session: ReadSession, before: datetime | None, partitions: int) -> list[KeyRange]:
     """Cut the users into at most ``partitions`` ranges of nearly equal count; none where there is no user."""
-    return cut_key_ranges(users(session, before), partitions)
+    return cut_key_ranges(
+        count_users(session, before), partitions, partial(keys_at, session, _users_query(before))
+    )
+
+
+def _users_query(before: datetime | None) -> Select[str]:
+    query = select(TimelineRow.user).distinct()
+    return query if before is None else query.where(TimelineRow.first_time < microseconds(before))
 
 
 def _latest_query(limit: int, surface: str | None, up_to_sequence: int | None) -> _Query:

@@ -105,12 +105,16 @@ Part = tuple[list[str], NDArray[np.float32]]
 def _items(
     workplace: Workplace, plan: EmbedPlan, key_range: KeyRange, runtime: FoundationRuntime
 ) -> Iterator[Part]:
-    with workplace.store.read() as session:
-        features: Mapping[str, Mapping[str, Any]] = {
-            item.key: item.features for chunk in items.scan(session, key_range) for item in chunk
-        }
-    for keys in _batches(list(features), ITEMS_AT_ONCE):
-        yield keys, runtime.embed_items(keys, features)
+    after: str | None = None
+    while True:
+        # A transaction for each batch: none stays open while the model computes.
+        with workplace.store.read() as session:
+            batch = items.page(session, key_range, after=after, limit=ITEMS_AT_ONCE)
+        if not batch:
+            return
+        features: Mapping[str, Mapping[str, Any]] = {item.key: item.features for item in batch}
+        after = batch[-1].key
+        yield list(features), runtime.embed_items(list(features), features)
 
 
 def _users(

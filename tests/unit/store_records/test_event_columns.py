@@ -96,7 +96,7 @@ def test_times_come_back(time_us: int) -> None:
 @given(st.sets(st.text(max_size=3)), st.sets(st.text(max_size=3)), st.integers(1, 6))
 def test_key_ranges_hold_every_key_once(known: set[str], later: set[str], partitions: int) -> None:
     keys = sorted(known, key=str.encode)
-    ranges = cut_key_ranges(keys, partitions)
+    ranges = cut_key_ranges(len(keys), partitions, lambda positions: [keys[each] for each in positions])
     counts = [part.count for part in ranges]
     assert len(ranges) == min(partitions, len(keys))
     assert sum(counts) == len(keys)
