@@ -6,14 +6,14 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     BedplateError
     ├── InvalidRequest        malformed input; the caller must change what it sends
     │   ├── EmptyBatch, BatchTooLarge, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch
-    │   ├── EventInFuture, MethodNotAllowed
+    │   ├── EventInFuture, MethodNotAllowed, RangeNotSatisfiable
     │   └── CheckpointInvalid
     │       └── DigestMismatch, SignatureMismatch
     ├── Unauthenticated, Forbidden
     ├── NotFound
     ├── Conflict              well-formed, but the state of the platform says no
     │   ├── AlreadyExists, AliasMoved, VersionImmutable, VersionNotReady, SpaceNotReady,
-    │   │   EventsOutOfOrder, LeaseLost, SnapshotMoved, JobFailed
+    │   │   EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
     └── InternalError
@@ -89,6 +89,11 @@ class MethodNotAllowed(InvalidRequest):
     title = "The route does not take this method"
 
 
+class RangeNotSatisfiable(InvalidRequest):
+    code = "range_not_satisfiable"
+    title = "The range begins behind the end"
+
+
 class CheckpointInvalid(InvalidRequest):
     code = "checkpoint_invalid"
     title = "The checkpoint is not acceptable"
@@ -137,6 +142,11 @@ class AliasMoved(Conflict):
 class SnapshotMoved(Conflict):
     code = "snapshot_moved"
     title = "Another snapshot was published meanwhile"
+
+
+class SnapshotGone(Conflict):
+    code = "snapshot_gone"
+    title = "The snapshot was superseded and collected"
 
 
 class VersionImmutable(Conflict):

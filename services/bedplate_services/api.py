@@ -19,6 +19,7 @@ from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
 from bedplate_services.local_caches import LocalCaches
 from bedplate_services.routes import (
+    bulk,
     evaluations,
     experts,
     foundations,
@@ -49,6 +50,7 @@ _ROUTERS = (
     experts.router,
     evaluations.router,
     spaces.router,
+    bulk.router,
     records.router,
     training.router,
     jobs.router,

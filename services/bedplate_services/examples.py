@@ -20,6 +20,14 @@ _FOUNDATION = {"name": "core", "team": "foundation-team", "description": "HSTU o
 _EXPERT = {"name": "feed-ranker", "surface": "feed", "description": "light HSTU on the TAE"}
 _TOKEN = {"id": 3, "team": "feed-team", "role": "member", "description": "training jobs", "created_at": _T0}
 _SPACE = {"dim": 64, "dtype": "float16", "metric": "inner_product", "entity": "item", "key_type": "string"}
+_SPACE_FILE = {
+    "name": "vectors",
+    "bytes": 474_368,
+    "sha256": _SHA,
+    "url": "http://127.0.0.1:8700/v1/objects/segments/5e88/vectors?expires=1795340400&signature=5e884898",
+    "path": None,
+}
+_SPACE_SEGMENT = {"digest": _SHA, "rows": 3706, "tombstones": 0, "files": [_SPACE_FILE]}
 _SIGNATURE = {
     "architecture": "hstu-foundation",
     "inputs": {"max_history": 200},
@@ -247,6 +255,17 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "created_at": _T0,
     },
     store.LogSealed: {"segments": 1, "requests": 40, "rows": 800},
+    store.SpaceFile: _SPACE_FILE,
+    store.SpaceSegment: _SPACE_SEGMENT,
+    store.SpaceFiles: {
+        "reference": "core@7/item",
+        "snapshot": 2,
+        "sequence": 14,
+        "dim": 64,
+        "dtype": "float16",
+        "key_type": "string",
+        "segments": [_SPACE_SEGMENT],
+    },
     store.TrainingSetFile: {
         "name": "rows-00000.arrow",
         "table": "rows",

@@ -32,6 +32,7 @@ _BY_STATUS: Mapping[int, type[BedplateError]] = {
     404: NotFound,
     406: NotAcceptable,
     409: Conflict,
+    410: Conflict,
     412: Conflict,
     413: BatchTooLarge,
     415: UnsupportedMediaType,

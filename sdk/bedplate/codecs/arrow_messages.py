@@ -12,7 +12,7 @@ import struct
 
 import pyarrow as pa
 
-_MESSAGE_HEADER, _DICTIONARY_DATA, _BATCH_COMPRESSION = 2, 1, 3
+_MESSAGE_HEADER, _MESSAGE_BODY_LENGTH, _DICTIONARY_DATA, _BATCH_COMPRESSION = 2, 3, 1, 3
 """Places of the fields in Message, DictionaryBatch and RecordBatch."""
 
 
@@ -23,6 +23,17 @@ def any_compressed(stream: pa.Buffer) -> bool:
         pa.ArrowException, OSError, struct.error: the bytes are not a complete stream.
     """
     return any(_compressed(message) for message in pa.ipc.MessageReader.open_stream(stream))
+
+
+def body_length(metadata: bytes) -> int:
+    """Bytes of the body that follows the metadata of a message.
+
+    Raises:
+        struct.error: they are no message's metadata.
+    """
+    field = _field(metadata, _table(metadata, 0), _MESSAGE_BODY_LENGTH)
+    (length,) = struct.unpack_from("<q", metadata, field) if field else (0,)
+    return int(length)
 
 
 def _compressed(message: pa.Message) -> bool:

@@ -45,6 +45,38 @@ class Snapshot(WireModel):
     published_at: datetime
 
 
+class SpaceFile(WireModel):
+    """A file of a segment; ``url`` is signed and needs no token."""
+
+    name: str = Field(examples=["vectors"], description="readers pass over names they do not know")
+    bytes: int
+    sha256: str
+    url: str
+    path: str | None = Field(
+        default=None,
+        description="where the file lies, for who sees the same file system; None: in object storage",
+    )
+
+
+class SpaceSegment(WireModel):
+    digest: str
+    rows: int
+    tombstones: int
+    files: list[SpaceFile]
+
+
+class SpaceFiles(WireModel):
+    """One state of a space: its segments, oldest first; of each key the newest row or tombstone counts."""
+
+    reference: str = Field(examples=["core@7/item"])
+    snapshot: int = Field(description="0: nothing is published, only writes")
+    sequence: int = Field(description="every write up to it is in the segments, none after it")
+    dim: int
+    dtype: Dtype
+    key_type: KeyType
+    segments: list[SpaceSegment]
+
+
 class LookupRequest(WireModel):
     keys: list[AnyKey] = Field(min_length=1, max_length=10_000, examples=[[1193, 661, 914]])
 

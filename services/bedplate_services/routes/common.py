@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
-from urllib.parse import quote
 
 from fastapi import Depends, Path, Request
-from fastapi.responses import StreamingResponse
 
-from bedplate.errors import NotFound
 from bedplate.references import NAME_PATTERN
 from bedplate.wire.common import Page
 from bedplate_services.composition import Platform
-from bedplate_store.objects import ObjectStore
 
 ItemT = TypeVar("ItemT")
-_CHUNK_BYTES = 4 << 20
+URL_SECONDS = 3600
 
 
 def _platform(request: Request) -> Platform:
@@ -40,26 +36,7 @@ def page(items: Sequence[ItemT], following: str | None = None) -> Page[ItemT]:
     return Page(items=list(items), next=following)
 
 
-def stream_object(
-    objects: ObjectStore, key: str, *, name: str, digest: str | None = None
-) -> StreamingResponse:
-    """The bytes of an object in chunks, never whole in memory.
-
-    Raises:
-        NotFound: there is no such object.
-    """
-    size = objects.size(key)
-    if size is None:
-        raise NotFound(f"The object of {name} is not there; it may have been collected.")
-    headers = {
-        "content-length": str(size),
-        "content-disposition": f"attachment; filename*=utf-8''{quote(name)}",
-    }
-    if digest:
-        headers["etag"] = f'"{digest}"'
-
-    def chunks() -> Iterator[bytes]:
-        for start in range(0, size, _CHUNK_BYTES):
-            yield objects.get_range(key, start, min(_CHUNK_BYTES, size - start))
-
-    return StreamingResponse(chunks(), headers=headers, media_type="application/octet-stream")
+def signed_url(house: Platform, key: str) -> str:
+    """A URL that reads the object without a token for ``URL_SECONDS``: the object store's own, else ours."""
+    expires = int(house.now().timestamp()) + URL_SECONDS
+    return house.objects.signed_url(key, URL_SECONDS) or house.signer.url(key, expires=expires)

@@ -19,11 +19,12 @@ from bedplate.wire.registry import (
     UploadStatus,
 )
 from bedplate_registry import expert_versions, experts, surfaces
+from bedplate_services import object_files
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
 from bedplate_services.openapi import problem_responses
-from bedplate_services.routes.common import House, PathName, PathNumber, page, stream_object
-from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart
+from bedplate_services.routes.common import House, PathName, PathNumber, page
+from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart, RangeHeader
 
 router = APIRouter(prefix="/v1/experts", tags=["experts"])
 _VERSION = "/{expert}/versions/{version}"
@@ -139,11 +140,18 @@ def retire_version(house: OwnerHouse, expert: PathName, number: PathNumber) -> E
     responses={**BINARY_ANSWER, **problem_responses(409)},
 )
 def download_file(
-    house: House, caller: Caller, expert: PathName, number: PathNumber, file: FileName
+    house: House,
+    caller: Caller,
+    expert: PathName,
+    number: PathNumber,
+    file: FileName,
+    wanted: RangeHeader = None,
 ) -> StreamingResponse:
     with house.registry.read() as session:
         key, manifest = expert_versions.file_object(session, expert, number, file)
-    return stream_object(house.objects, key, name=manifest.name, digest=manifest.sha256)
+    return object_files.respond(
+        house.objects, key, name=manifest.name, digest=manifest.sha256, range_header=wanted
+    )
 
 
 @router.put(

@@ -13,19 +13,18 @@ from bedplate.errors import NotFound
 from bedplate.wire.common import Page
 from bedplate.wire.store import LogSealed, TrainingSet, TrainingSetCreate, TrainingSetFile
 from bedplate_registry import surfaces
-from bedplate_services import arrow_streams
+from bedplate_services import arrow_streams, object_files
 from bedplate_services.auth import Caller
 from bedplate_services.openapi import arrow_answer, problem_responses
 from bedplate_services.ownership import require_surfaces
-from bedplate_services.routes.common import House, page, stream_object
-from bedplate_services.routes.uploads import BINARY_ANSWER
+from bedplate_services.routes.common import House, page, signed_url
+from bedplate_services.routes.uploads import BINARY_ANSWER, RangeHeader
 from bedplate_services.version_spaces import resolve
 from bedplate_store import training_sets
 from bedplate_store.impressions import ImpressionLog
 
 router = APIRouter(prefix="/v1", tags=["training"])
 TrainingSetId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-URL_SECONDS = 3600
 
 
 @router.post(
@@ -83,7 +82,6 @@ def get_training_set(house: House, caller: Caller, training_set_id: TrainingSetI
 )
 def list_files(house: House, caller: Caller, training_set_id: TrainingSetId) -> list[TrainingSetFile]:
     """With signed URLs that need no token and last an hour."""
-    expires = int(house.now().timestamp()) + URL_SECONDS
     with house.store.read() as session:
         files = training_sets.files(session, house.objects, training_set_id)
     return [
@@ -93,8 +91,7 @@ def list_files(house: House, caller: Caller, training_set_id: TrainingSetId) -> 
             rows=file.rows,
             bytes=file.bytes,
             sha256=file.sha256,
-            url=house.objects.signed_url(file.object_key, URL_SECONDS)
-            or house.signer.url(file.object_key, expires=expires),
+            url=signed_url(house, file.object_key),
         )
         for file in files
     ]
@@ -147,7 +144,8 @@ def get_object(
     key: Annotated[str, Path(max_length=512)],
     expires: int,
     signature: Annotated[str, Query(max_length=128)],
+    wanted: RangeHeader = None,
 ) -> StreamingResponse:
     """Needs no token: the URL itself, as another route gave it, is the permission."""
     house.signer.check(key, expires=expires, signature=signature, now=house.now())
-    return stream_object(house.objects, key, name=key.rpartition("/")[2])
+    return object_files.respond(house.objects, key, name=key.rpartition("/")[2], range_header=wanted)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 
 from bedplate.codecs import RAW, content_type
+from bedplate_services.openapi import problem_responses
 
 _BYTES = {"type": "string", "format": "binary"}
 PART_BODY: dict[str, Any] = {
@@ -17,8 +18,13 @@ PART_BODY: dict[str, Any] = {
     }
 }
 BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the bytes; ETag is their SHA-256", "content": {RAW: {"schema": _BYTES}}}
+    200: {"description": "the bytes; ETag is their SHA-256", "content": {RAW: {"schema": _BYTES}}},
+    206: {"description": "the bytes of the range", "content": {RAW: {"schema": _BYTES}}},
+    **problem_responses(416),
 }
+RangeHeader = Annotated[
+    str | None, Header(alias="range", description="one range of bytes, e.g. `bytes=1048576-`")
+]
 
 
 async def _part_body(request: Request) -> bytes:

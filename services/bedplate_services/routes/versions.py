@@ -11,11 +11,12 @@ from bedplate.references import VersionReference
 from bedplate.wire.common import Page
 from bedplate.wire.registry import FileName, UploadStatus, Version, VersionCreate
 from bedplate_registry import foundations, versions
+from bedplate_services import object_files
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
 from bedplate_services.openapi import problem_responses
-from bedplate_services.routes.common import House, PathName, PathNumber, page, stream_object
-from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart
+from bedplate_services.routes.common import House, PathName, PathNumber, page
+from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart, RangeHeader
 from bedplate_services.version_spaces import ensure_spaces
 
 router = APIRouter(prefix="/v1/foundations/{foundation}/versions", tags=["versions"])
@@ -125,7 +126,11 @@ def retire_version(house: OwnerHouse, version: Resolved) -> Version:
     response_class=StreamingResponse,
     responses={**BINARY_ANSWER, **problem_responses(409)},
 )
-def download_file(house: House, version: Resolved, file: FileName) -> StreamingResponse:
+def download_file(
+    house: House, version: Resolved, file: FileName, wanted: RangeHeader = None
+) -> StreamingResponse:
     with house.registry.read() as session:
         key, manifest = versions.file_object(session, version.foundation, version.version, file)
-    return stream_object(house.objects, key, name=manifest.name, digest=manifest.sha256)
+    return object_files.respond(
+        house.objects, key, name=manifest.name, digest=manifest.sha256, range_header=wanted
+    )

@@ -1,0 +1,259 @@
+"""A whole space as one Arrow IPC stream: encoded without copying a vector, decoded from any chunks.
+
+The stream is an ordinary one; any Arrow library reads it. Its length is known before the first batch is made,
+so that servers need not cut it into HTTP chunks, which costs a copy, and clients notice a stream cut short.
+Layout: arrow.apache.org/docs/format/Columnar.html.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bedplate.codecs.arrow_messages import body_length
+from bedplate.codecs.columns import Keys, Vectors, float_dtype, keys_from_arrow, vectors_from_arrow
+from bedplate.errors import InternalError
+
+KEY, VECTOR = "key", "vector"
+SCAN_COLUMNS = (KEY, VECTOR)
+_CONTINUATION = 0xFFFFFFFF
+_END_BYTES = 8
+_ALIGNMENT = 8
+_SMALL_BYTES = 1 << 16
+_METADATA_BYTES_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScanInfo:
+    """What a scan's schema metadata say: which state of which version's space, and which rows of it.
+
+    Attributes:
+        reference: ``core@7/item``, the version as a number.
+        snapshot: 0 where nothing but writes exists.
+        sequence: every write up to it is in the scan, none after it.
+        first_row: the number of the first row, counted over the whole space.
+        rows: how many come.
+    """
+
+    reference: str
+    snapshot: int
+    sequence: int
+    first_row: int
+    rows: int
+
+    def to_metadata(self) -> dict[str, str]:
+        return {f"bedplate.{name}": str(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> ScanInfo:
+        """Raises InternalError: it is no scan's metadata."""
+        try:
+            texts = {name: (metadata or {})[f"bedplate.{name}".encode()].decode() for name in cls.__slots__}
+            numbers = {name: int(text) for name, text in texts.items() if name != "reference"}
+        except (KeyError, ValueError) as error:
+            raise InternalError(
+                f"The stream is no scan of a space: {error} is missing or garbled."
+            ) from error
+        return cls(reference=texts["reference"], **numbers)
+
+
+def scan_schema(info: ScanInfo, key_type: str, dim: int, dtype: str, columns: Sequence[str]) -> pa.Schema:
+    """``key`` int64 or string, ``vector`` FixedSizeList<float16|float32>[dim]; those of ``columns``."""
+    element = pa.float16() if float_dtype(dtype).itemsize == 2 else pa.float32()
+    kinds = {KEY: pa.int64() if key_type == "int64" else pa.string(), VECTOR: pa.list_(element, dim)}
+    return pa.schema([(name, kinds[name]) for name in columns], metadata=info.to_metadata())
+
+
+def scan_length(schema: pa.Schema, batches: Iterable[tuple[int, int]]) -> int:
+    """Bytes of the stream with batches of (rows, bytes of their keys without any offsets)."""
+    one = pa.RecordBatch.from_arrays([_one(kind) for kind in schema.types], schema=schema)
+    # The metadata of a batch are equally long whatever its rows, as long as it has some.
+    overhead: int = pa.ipc.get_record_batch_size(one) - _body(
+        schema, 1, 8 if pa.int64() in schema.types else 0
+    )
+    header = int(schema.serialize().size)
+    return header + _END_BYTES + sum(overhead + _body(schema, rows, keys) for rows, keys in batches)
+
+
+def _one(kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(
+            pa.array(np.zeros(kind.list_size), kind.value_type), type=kind
+        )
+    return pa.array([0] if pa.types.is_integer(kind) else [""], kind)
+
+
+def _body(schema: pa.Schema, rows: int, key_bytes: int) -> int:
+    total = 0
+    for kind in schema.types:
+        if pa.types.is_fixed_size_list(kind):
+            total += _padded(rows * kind.list_size * kind.value_type.bit_width // 8)
+        else:
+            total += _padded(key_bytes) + (_padded(4 * (rows + 1)) if pa.types.is_string(kind) else 0)
+    return total
+
+
+def _padded(count: int) -> int:
+    return -(-count // _ALIGNMENT) * _ALIGNMENT
+
+
+class _Parts:
+    """A file that keeps what is written to it as it is: large buffers are not copied."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._small = bytearray()
+        self._parts: list[bytes | memoryview] = []
+        self._written = 0
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        size = len(data)
+        self._written += size
+        if size < _SMALL_BYTES:
+            self._small += data
+        else:
+            self._flush_small()
+            self._parts.append(memoryview(data))
+        return size
+
+    def take(self) -> list[bytes | memoryview]:
+        self._flush_small()
+        parts, self._parts = self._parts, []
+        return parts
+
+    def _flush_small(self) -> None:
+        if self._small:
+            self._parts.append(bytes(self._small))
+            self._small.clear()
+
+    def tell(self) -> int:
+        return self._written
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def encode_scan(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[list[bytes | memoryview]]:
+    """The bytes of the stream, a list of chunks for each batch; they share the memory of the batches."""
+    parts = _Parts()
+    with pa.ipc.new_stream(pa.PythonFile(parts, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield parts.take()
+    yield parts.take()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanBatch:
+    """Rows of a space that follow each other.
+
+    Attributes:
+        keys: N keys; None where they were not asked for.
+        vectors: [N, D] in the storage dtype; None where they were not asked for.
+        first_row: the number of the first row, counted over the whole space.
+        info: the state of the space that the rows are of.
+    """
+
+    keys: Keys | None
+    vectors: Vectors | None
+    first_row: int
+    info: ScanInfo
+
+    def __len__(self) -> int:
+        some = self.keys if self.keys is not None else self.vectors
+        return 0 if some is None else len(some)
+
+
+class ScanDecoder:
+    """Decodes a scan from chunks of any size; bytes are copied once, into the batch they end in."""
+
+    def __init__(self) -> None:
+        self.info: ScanInfo | None = None
+        self.ended = False
+        self._schema: pa.Schema | None = None
+        self._row = 0
+        self._prefix = bytearray()
+        self._message: NDArray[np.uint8] | None = None
+        self._metadata_bytes = 0
+        self._filled = 0
+
+    def feed(self, chunk: bytes | memoryview) -> Iterator[ScanBatch]:
+        """The batches that ``chunk`` completes.
+
+        Raises:
+            InternalError: the bytes are no scan.
+        """
+        rest = memoryview(chunk)
+        while len(rest) and not self.ended:
+            if self._message is None:
+                rest = self._read_prefix(rest)
+                continue
+            count = min(len(rest), len(self._message) - self._filled)
+            self._message[self._filled : self._filled + count] = np.frombuffer(rest[:count], np.uint8)
+            self._filled += count
+            rest = rest[count:]
+            if self._filled == len(self._message):
+                yield from self._complete()
+
+    def _read_prefix(self, rest: memoryview) -> memoryview:
+        wanted = 8 - len(self._prefix)
+        self._prefix += rest[:wanted]
+        if len(self._prefix) == 8:
+            mark, size = struct.unpack("<II", self._prefix)
+            if mark != _CONTINUATION or size > _METADATA_BYTES_MAX:
+                raise InternalError("The answer is no Arrow stream; is there a proxy that changes answers?")
+            self.ended = size == 0
+            self._grow(8 + size, bytes(self._prefix))
+            self._metadata_bytes = size
+            self._prefix.clear()
+            if self.ended:
+                self._message = None
+        return rest[wanted:]
+
+    def _grow(self, size: int, known: bytes | NDArray[np.uint8]) -> None:
+        message = np.empty(size, np.uint8)
+        message[: len(known)] = np.frombuffer(known, np.uint8)
+        self._message, self._filled = message, len(known)
+
+    def _complete(self) -> Iterator[ScanBatch]:
+        message = self._message
+        assert message is not None  # only called when there is one
+        head = 8 + self._metadata_bytes
+        if len(message) == head:
+            try:
+                body = body_length(message[8:head].tobytes())
+            except struct.error as error:
+                raise InternalError("The answer is no Arrow stream; a message of it is garbled.") from error
+            if body:
+                self._grow(head + body, message)
+                return
+        self._message = None
+        try:
+            yield from self._decode(message)
+        except pa.ArrowException as error:
+            raise InternalError(f"The answer is no Arrow stream: {error}.") from error
+
+    def _decode(self, message: NDArray[np.uint8]) -> Iterator[ScanBatch]:
+        source = pa.py_buffer(message)
+        if self._schema is None:
+            self._schema = pa.ipc.read_schema(source)
+            self.info = ScanInfo.from_metadata(self._schema.metadata)
+            self._row = self.info.first_row
+            return
+        batch = pa.ipc.read_record_batch(source, self._schema)
+        batch.validate()
+        names = batch.schema.names
+        keys = keys_from_arrow(pa.chunked_array([batch.column(KEY)])) if KEY in names else None
+        vectors = vectors_from_arrow(pa.chunked_array([batch.column(VECTOR)])) if VECTOR in names else None
+        assert self.info is not None  # comes with the schema
+        yield ScanBatch(keys, vectors, self._row, self.info)
+        self._row += batch.num_rows
