@@ -17,7 +17,7 @@ from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
 
 NAME = "lookup"
 KEYS = 100
-CONNECTIONS = (1, 4)
+CONNECTIONS = (1, 4, 32)
 _BODIES = 512
 
 

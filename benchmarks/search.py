@@ -49,7 +49,7 @@ def run(bench: Workbench) -> list[Figure]:
     for kind, share in SHARES.items():
         subject = _publish(bench, kind, bench.scale.rows // share)
         figures.append(_in_process(bench, subject))
-        figures += [_over_http(bench, subject, 1, connections) for connections in (1, 4)]
+        figures += [_over_http(bench, subject, 1, connections) for connections in (1, 4, 32)]
         figures.append(_over_http(bench, subject, BATCH, 1))
     return figures
 

@@ -14,9 +14,11 @@ from bedplate.wire.store import DeleteRequest, EventBatch, ItemBatch, OutcomeBat
 from bedplate_services import hot_path_documents, problems, serve
 from bedplate_services import openapi as openapi_document
 from bedplate_services.auth import Gate
+from bedplate_services.coalescing import SearchQueue
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
+from bedplate_services.lane.answering import STATE, Lane
 from bedplate_services.local_caches import LocalCaches
 from bedplate_services.routes import (
     bulk,
@@ -68,10 +70,15 @@ class Api:
     def __init__(self, house: Platform, limits: BodyLimits | None = None) -> None:
         self.platform = house
         self.http = _fastapi(house)
-        hot_path = HotPath(house.directory, house.metrics, self.http)
+        queue = SearchQueue()
+        hot_path = HotPath(house.directory, house.metrics, queue, self.http)
+        bulk_bytes = (limits or BodyLimits()).bulk
+        self.lane = Lane(house.directory, house.authenticator, house.metrics, queue, bulk_bytes)
         self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and "state" in scope:
+            scope["state"][STATE] = self.lane
         await self._edge(scope, receive, send)
 
 

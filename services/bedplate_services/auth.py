@@ -55,15 +55,20 @@ class Authenticator:
 
     def remembered(self, secret: str) -> Principal | None:
         """The principal if it is known without asking the database."""
-        known = self._known.get(_digest(secret))
+        known = self._known.get(digest(secret))
         return known.principal if known is not None and known.until > self._clock() else None
+
+    def knows(self, secret_digest: bytes) -> bool:
+        """Whether the secret with this digest is remembered as a good one."""
+        known = self._known.get(secret_digest)
+        return known is not None and known.until > self._clock()
 
     def ask(self, secret: str) -> Principal:
         """Ask the database. Raises Unauthenticated for a secret that is unknown or revoked."""
         principal = self._authenticate(secret)
         if len(self._known) >= _CAPACITY:
             self._forget_old()
-        self._known[_digest(secret)] = _Known(principal, self._clock() + self._ttl_seconds)
+        self._known[digest(secret)] = _Known(principal, self._clock() + self._ttl_seconds)
         return principal
 
     def forget(self) -> None:
@@ -81,7 +86,8 @@ class Authenticator:
             self._known.clear()
 
 
-def _digest(secret: str) -> bytes:
+def digest(secret: str) -> bytes:
+    """How a secret is remembered."""
     return hashlib.sha256(secret.encode()).digest()
 
 

@@ -68,16 +68,22 @@ class SpaceDirectory:
             NotFound: no such foundation, alias, version or space.
             SpaceNotReady: nothing was published or written there yet.
         """
+        located = self.at_hand(reference, space)
+        return located if located is not None else await asyncio.shield(self._open((reference, space)))
+
+    def at_hand(self, reference: str, space: str) -> Located | None:
+        """The current reader of a space if it can be told without waiting."""
         address = (reference, space)
         located = self._located.get(address)
-        if located is not None:
-            age = self._clock() - located.opened_at
-            if age < self._fresh_seconds:
-                return located
-            if age < self._stale_seconds:
-                self._open(address)
-                return located
-        return await asyncio.shield(self._open(address))
+        if located is None:
+            return None
+        age = self._clock() - located.opened_at
+        if age < self._fresh_seconds:
+            return located
+        if age < self._stale_seconds:
+            self._open(address)
+            return located
+        return None
 
     def resolve(self, reference: str) -> tuple[str, int]:
         """``(foundation, version number)`` of a reference; asks the registry about aliases.

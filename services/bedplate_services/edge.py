@@ -5,9 +5,10 @@ A raw ASGI layer: it costs microseconds, and the hot path passes through it like
 
 from __future__ import annotations
 
+import itertools
 import re
+import secrets
 import time
-import uuid
 from dataclasses import dataclass
 
 import structlog
@@ -20,9 +21,18 @@ from bedplate_services.metrics import Metrics
 
 ROUTE = "bedplate_route"
 _MIB = 1 << 20
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,64}$")
+REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,64}$")
 _PART = re.compile(r"/parts/[^/]+$")
 _log = get_logger(__name__)
+
+
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count()
+
+
+def new_request_id() -> str:
+    """An id that no other request has, in this process or another; cheaper than a UUID."""
+    return f"{_PROCESS}{next(_numbers):016x}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Edge:
             return
         started = time.perf_counter()
         given = header(scope, b"x-request-id")
-        request_id = given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+        request_id = given.decode() if REQUEST_ID.match(given) else new_request_id()
         scope[problems.REQUEST_ID] = request_id
         limit = self._limits.of(scope["method"], scope["path"], header(scope, b"content-type"))
         exchange = _Exchange(scope, receive, send, request_id, limit)

@@ -13,26 +13,20 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bedplate.codecs import (
-    HEADER_DIM,
-    HEADER_DTYPE,
-    HEADER_ROWS,
-    HEADER_SNAPSHOT,
-    HEADER_VERSION,
-    content_type,
-    negotiate,
-)
+from bedplate.codecs import content_type, negotiate
 from bedplate.errors import InvalidRequest, MethodNotAllowed
 from bedplate_services import lookups, searches
-from bedplate_services.answers import Answer
+from bedplate_services.answers import Answer, headers_of
+from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
 
 LOOKUP = "/v1/spaces/{reference}/{space}/lookup"
 SEARCH = "/v1/spaces/{reference}/{space}/search"
-_PATH = re.compile(r"^/v1/spaces/([^/]+)/([^/]+)/(lookup|search)$")
-_INLINE_BYTES = 16 << 10
+ROUTES = {"lookup": LOOKUP, "search": SEARCH}
+PATH = re.compile(r"^/v1/spaces/([^/]+)/([^/]+)/(lookup|search)$")
+INLINE_BYTES = 16 << 10
 """Larger lookups run in a thread: gathering 2,048 rows takes about as long as a thread hop costs."""
 
 
@@ -43,19 +37,21 @@ class HotPath:
         self,
         directory: SpaceDirectory,
         metrics: Metrics,
+        queue: SearchQueue,
         otherwise: ASGIApp,
     ) -> None:
         self._directory = directory
+        self._queue = queue
         self._metrics = metrics
         self._otherwise = otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = _PATH.match(scope["path"]) if scope["type"] == "http" else None
+        match = PATH.match(scope["path"]) if scope["type"] == "http" else None
         if match is None:
             await self._otherwise(scope, receive, send)
             return
         reference, space, verb = match.groups()
-        scope[ROUTE] = LOOKUP if verb == "lookup" else SEARCH
+        scope[ROUTE] = ROUTES[verb]
         if scope["method"] != "POST":
             raise MethodNotAllowed("The route takes POST only.")
         located = await self._directory.locate(reference, space)
@@ -70,7 +66,7 @@ class HotPath:
         def work() -> Answer:
             return lookups.answer(located, lookups.keys_of(body, media), accept)
 
-        answer = work() if len(body) <= _INLINE_BYTES else await run_in_threadpool(work)
+        answer = work() if len(body) <= INLINE_BYTES else await run_in_threadpool(work)
         self._metrics.rows(LOOKUP, answer.rows)
         return answer
 
@@ -80,11 +76,17 @@ class HotPath:
         parameters = _parameters(scope)
         body = await _body(receive)
 
-        def work() -> Answer:
-            query = searches.query_of(body, media, parameters, located.reader.dim)
-            return searches.answer(located, query, accept)
+        def parsed() -> searches.Query:
+            return searches.query_of(body, media, parameters, located.reader.dim)
 
-        answer = await run_in_threadpool(work)
+        inline = len(body) <= INLINE_BYTES
+        query = parsed() if inline else await run_in_threadpool(parsed)
+        searches.check_answer(located, accept)
+        if inline and query.vectors is not None:
+            result = await self._queue.search(located.reader, query.vectors, query.k, query.ef)
+            answer = searches.encode(located, result, accept)
+        else:
+            answer = await run_in_threadpool(searches.answer, located, query, accept)
         self._metrics.rows(SEARCH, answer.rows)
         return answer
 
@@ -115,14 +117,14 @@ async def _body(receive: Receive) -> bytes:
 
 
 async def _send(send: Send, located: Located, answer: Answer) -> None:
-    headers = [
-        (b"content-type", answer.media.encode()),
-        (b"content-length", str(len(answer.body)).encode()),
-        (HEADER_VERSION.encode(), located.version.encode()),
-        (HEADER_SNAPSHOT.encode(), str(answer.snapshot).encode()),
-        (HEADER_DIM.encode(), str(located.reader.dim).encode()),
-        (HEADER_DTYPE.encode(), answer.dtype.encode()),
-        (HEADER_ROWS.encode(), str(answer.rows).encode()),
-    ]
+    headers = headers_of(
+        media=answer.media,
+        body_bytes=len(answer.body),
+        version=located.version,
+        snapshot=answer.snapshot,
+        dim=located.reader.dim,
+        dtype=answer.dtype,
+        rows=answer.rows,
+    )
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 from prometheus_client import (
@@ -83,13 +84,20 @@ class PrometheusMetrics:
             f"{name}history_cache_total", "Uses of the history K/V cache.", ("event",), registry=registry
         )
         self._models = Gauge(f"{name}models", "Models wanted and loaded.", ("state",), registry=registry)
+        # Finding the child of some labels costs more than counting in it.
+        self._bound_request = functools.cache(self._children_of)
+        self._bound_rows = functools.cache(self._rows.labels)
+
+    def _children_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        requests, durations = self._bound_request(method, route, status)
+        requests.inc()
+        durations.observe(seconds)
 
     def rows(self, route: str, count: int) -> None:
-        self._rows.labels(route).inc(count)
+        self._bound_rows(route).inc(count)
 
     def batch(self, requests: int, seconds: float) -> None:
         self._batch.observe(requests)

@@ -28,6 +28,7 @@ from bedplate.wire.store import SearchRequest
 from bedplate_services.answers import Answer
 from bedplate_services.bodies import parse
 from bedplate_services.directory import Located
+from bedplate_store.readers import SearchResult
 
 MAXIMUM_QUERIES = 10_000
 MAXIMUM_K = 1000
@@ -118,20 +119,27 @@ def _bounded(parameters: Mapping[str, str], name: str, most: int) -> int | None:
     return int(text)
 
 
+def check_answer(located: Located, accept: MediaType) -> None:
+    """Raise NotAcceptable where the space's keys do not fit what the caller accepts."""
+    if accept.name == RAW and located.reader.key_type != "int64":
+        raise NotAcceptable("String keys do not fit a raw answer; accept JSON or an Arrow stream.")
+
+
 def answer(located: Located, query: Query, accept: MediaType) -> Answer:
     """Search and encode the hits as the caller accepts them."""
     reader = located.reader
-    if accept.name == RAW and reader.key_type != "int64":
-        raise NotAcceptable("String keys do not fit a raw answer; accept JSON or an Arrow stream.")
     if query.keys is not None:
         result = reader.search_by_key(query.keys, query.k, query.ef)
-        found = result.found
     else:
         assert query.vectors is not None
         result = reader.search(query.vectors, query.k, query.ef)
-        found = np.ones(len(query), dtype=np.bool_)
-    body = _encode(located, accept.name, result.keys, result.scores, found, result.snapshot)
-    return Answer(body, accept.name, result.snapshot, len(query), reader.dtype)
+    return encode(located, result, accept)
+
+
+def encode(located: Located, result: SearchResult, accept: MediaType) -> Answer:
+    """The hits as the caller accepts them."""
+    body = _encode(located, accept.name, result.keys, result.scores, result.found, result.snapshot)
+    return Answer(body, accept.name, result.snapshot, len(result.scores), located.reader.dtype)
 
 
 def _encode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uvicorn
 from starlette.types import ASGIApp
 
+from bedplate_services.lane.protocol import LaneProtocol
 from bedplate_services.logging import configure
 from bedplate_services.settings import Settings
 
@@ -22,7 +23,7 @@ def run(app: ASGIApp, settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=LaneProtocol,
         lifespan="on",
         access_log=False,
         log_config=None,

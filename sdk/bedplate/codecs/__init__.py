@@ -88,6 +88,7 @@ from bedplate.codecs.vectors import (
     encode_search_answer_raw,
     encode_search_arrow,
     encode_upsert_arrow,
+    lookup_parts_raw,
 )
 
 __all__ = [
@@ -160,6 +161,7 @@ __all__ = [
     "from_microseconds",
     "items_from_table",
     "items_to_table",
+    "lookup_parts_raw",
     "negotiate",
     "outcomes_from_table",
     "outcomes_to_table",

@@ -67,9 +67,16 @@ class SearchColumns:
 
 def encode_lookup_raw(found_N: NDArray[np.bool_], vectors_ND: Vectors, dtype: str | None = None) -> bytes:
     """Row-major little-endian vectors, then one byte a row: 1 where the key was found."""
+    return b"".join(lookup_parts_raw(found_N, vectors_ND, dtype))  # one copy of the vectors, not two
+
+
+def lookup_parts_raw(
+    found_N: NDArray[np.bool_], vectors_ND: Vectors, dtype: str | None = None
+) -> tuple[memoryview, memoryview]:
+    """The same in two parts: the vectors and the mask. Nothing is copied where the dtype is the array's."""
     element = float_dtype(dtype) if dtype else vectors_ND.dtype.newbyteorder("<")
-    body = np.ascontiguousarray(vectors_ND, dtype=element)
-    return b"".join((body.data, found_N.astype(np.uint8).data))  # one copy of the vectors, not two
+    vectors = np.ascontiguousarray(vectors_ND, dtype=element)
+    return vectors.data, np.ascontiguousarray(found_N).view(np.uint8).data
 
 
 def decode_lookup_raw(

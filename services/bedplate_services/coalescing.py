@@ -1,0 +1,181 @@
+"""Searches that arrive together go to the index together.
+
+FAISS answers many queries for less than one after the other, and a call costs some tens of microseconds
+whatever it does. An idle server waits for nothing: a query goes with those that the event loop read in the
+same turn, and those that come while a call runs go together in the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate_store.readers import SearchResult, SpaceReader
+
+Outcome = SearchResult | Exception
+Done = Callable[[Outcome], None]
+
+_INLINE_SECONDS = 0.002
+"""Calls that are shorter run on the event loop: a thread hop and the GIL's change of hands cost as much."""
+_QUERIES_MAX = 256
+_WEIGHT = 0.25  # of the newest measurement of what a query costs
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    vectors: NDArray[np.float32]  # [Q, D]
+    done: Done
+
+
+@dataclass(slots=True)
+class _Line:
+    """Searches of one reader with one k and ef: those that wait, and what a query has cost lately."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    running: bool = False
+    seconds_per_query: float | None = None
+
+
+_Settings = tuple[int, int | None]
+
+
+class SearchQueue:
+    """Belongs to one event loop.
+
+    Args:
+        inline_seconds: calls expected to be shorter run on the loop; 0: all run in threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        inline_seconds: float = _INLINE_SECONDS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._inline_seconds = inline_seconds
+        self._clock = clock
+        self._lines: WeakKeyDictionary[SpaceReader, dict[_Settings, _Line]] = WeakKeyDictionary()
+        self._due: dict[tuple[SpaceReader, _Settings], _Line] = {}
+
+    def submit(
+        self, reader: SpaceReader, vectors_QD: NDArray[np.float32], k: int, ef: int | None, done: Done
+    ) -> None:
+        """Search soon; ``done`` is called on the loop with the result, or the exception, of these queries."""
+        settings = (k, ef)
+        line = self._lines.setdefault(reader, {}).setdefault(settings, _Line())
+        line.waiting.append(_Waiting(vectors_QD, done))
+        if line.running:
+            return  # goes with the next call
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._start_due)
+        self._due[reader, settings] = line
+
+    async def search(
+        self, reader: SpaceReader, vectors_QD: NDArray[np.float32], k: int, ef: int | None
+    ) -> SearchResult:
+        """The same for a coroutine. Raises what ``SpaceReader.search`` raises."""
+        answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if answer.done():
+                return  # cancelled
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        self.submit(reader, vectors_QD, k, ef, done)
+        return await answer
+
+    def _start_due(self) -> None:
+        due, self._due = self._due, {}
+        for (reader, settings), line in due.items():
+            self._start(reader, settings, line)
+
+    def _start(self, reader: SpaceReader, settings: _Settings, line: _Line) -> None:
+        batch = _take(line.waiting)
+        count = sum(len(one.vectors) for one in batch)
+        cost = line.seconds_per_query
+        if cost is not None and cost * count <= self._inline_seconds:
+            outcomes, seconds = self._run(reader, settings, batch)
+            self._finish(line, batch, outcomes, seconds / count)
+            if line.waiting:  # more than one call may take
+                asyncio.get_running_loop().call_soon(self._start, reader, settings, line)
+            return
+        line.running = True
+        call = asyncio.get_running_loop().run_in_executor(None, self._run, reader, settings, batch)
+        call.add_done_callback(lambda done: self._ran(reader, settings, line, batch, *done.result()))
+
+    def _ran(
+        self,
+        reader: SpaceReader,
+        settings: _Settings,
+        line: _Line,
+        batch: Sequence[_Waiting],
+        outcomes: Sequence[Outcome],
+        seconds: float,
+    ) -> None:
+        line.running = False
+        self._finish(line, batch, outcomes, seconds / sum(len(one.vectors) for one in batch))
+        if line.waiting:
+            self._start(reader, settings, line)
+
+    def _finish(
+        self, line: _Line, batch: Sequence[_Waiting], outcomes: Sequence[Outcome], seconds_per_query: float
+    ) -> None:
+        before = line.seconds_per_query
+        newest = seconds_per_query
+        line.seconds_per_query = newest if before is None else before + _WEIGHT * (newest - before)
+        for one, outcome in zip(batch, outcomes, strict=True):
+            one.done(outcome)
+
+    def _run(
+        self, reader: SpaceReader, settings: _Settings, batch: Sequence[_Waiting]
+    ) -> tuple[list[Outcome], float]:
+        began = self._clock()
+        outcomes = _search(reader, settings, batch)
+        return outcomes, self._clock() - began
+
+
+def _take(waiting: list[_Waiting]) -> list[_Waiting]:
+    """The first of those that wait, as many as one call takes; at least one."""
+    count = queries = 0
+    for one in waiting:
+        queries += len(one.vectors)
+        if count and queries > _QUERIES_MAX:
+            break
+        count += 1
+    taken = waiting[:count]
+    del waiting[:count]
+    return taken
+
+
+def _search(reader: SpaceReader, settings: _Settings, batch: Sequence[_Waiting]) -> list[Outcome]:
+    k, ef = settings
+    try:
+        if len(batch) == 1:
+            return [reader.search(batch[0].vectors, k, ef)]
+        whole = reader.search(np.concatenate([one.vectors for one in batch]), k, ef)
+    except Exception as error:  # noqa: BLE001  # told to whoever asked
+        if len(batch) == 1:
+            return [error]
+        # One bad query must not spoil the others.
+        return [outcome for one in batch for outcome in _search(reader, settings, [one])]
+    ends = np.cumsum([len(one.vectors) for one in batch]).tolist()
+    return [_part(whole, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _part(whole: SearchResult, start: int, end: int) -> SearchResult:
+    return SearchResult(
+        whole.keys[start:end],
+        whole.scores[start:end],
+        whole.found[start:end],
+        whole.snapshot,
+        whole.sequence,
+    )

@@ -1,0 +1,151 @@
+"""How the fast lane answers: the same rooms as the ordinary path, without joining what is sent anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bedplate.codecs import RAW, answer_dtype, encode_search_answer_raw, lookup_parts_raw
+from bedplate_services import lookups, searches
+from bedplate_services.answers import headers_of
+from bedplate_services.auth import Authenticator
+from bedplate_services.coalescing import Done, SearchQueue
+from bedplate_services.directory import Located, SpaceDirectory
+from bedplate_services.edge import new_request_id
+from bedplate_services.hot_path import INLINE_BYTES, ROUTES
+from bedplate_services.lane.heads import Ask, read_head
+from bedplate_services.metrics import Metrics
+from bedplate_store.readers import SearchResult
+
+STATE = "bedplate_lane"
+"""Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
+_HEADS_MAX = 4096
+_STATUS = b"HTTP/1.1 200 OK\r\n"
+
+Buffers = Sequence[bytes | memoryview]
+ServerHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """All that the headers of an answer depend on."""
+
+    version: str
+    snapshot: int
+    dim: int
+    dtype: str
+    rows: int
+    body_bytes: int
+
+
+class Lane:
+    """Answers what ``heads`` lets in. Belongs to the loop of its ``SpaceDirectory``.
+
+    Args:
+        body_bytes_max: larger bodies are left to the ordinary path.
+    """
+
+    def __init__(
+        self,
+        directory: SpaceDirectory,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        queue: SearchQueue,
+        body_bytes_max: int = INLINE_BYTES,
+    ) -> None:
+        self._directory = directory
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._queue = queue
+        self._body_bytes_max = min(body_bytes_max, INLINE_BYTES)
+        self._asks: dict[bytes, Ask | None] = {}
+        self._headers: dict[_Shape, bytes] = {}
+        self._server_headers: ServerHeaders = ()
+        self._server_bytes = b""
+
+    def ask(self, head: bytes) -> Ask | None:
+        """What a request head asks, if the lane may answer it; known heads cost a dictionary access."""
+        try:
+            return self._asks[head]
+        except KeyError:
+            pass
+        ask = read_head(head)
+        if ask is not None and ask.body_bytes > self._body_bytes_max:
+            ask = None
+        if ask is None or ask.request_id is None:  # heads with ids of their own never come again
+            if len(self._asks) >= _HEADS_MAX:
+                self._asks.clear()
+            self._asks[head] = ask
+        return ask
+
+    def locate(self, ask: Ask) -> Located | None:
+        """The reader that answers, if token and reader are at hand without waiting for anything."""
+        if not self._authenticator.knows(ask.token):
+            return None
+        return self._directory.at_hand(ask.reference, ask.space)
+
+    def lookup(
+        self, ask: Ask, body: bytes, located: Located, server_headers: ServerHeaders
+    ) -> tuple[Buffers, int]:
+        """The whole answer, and how many rows it holds. Raises what the ordinary path would raise."""
+        reader = located.reader
+        result = reader.lookup(lookups.keys_of(body, RAW))
+        dtype = answer_dtype(ask.accept, reader.dtype)
+        vectors, found = lookup_parts_raw(result.found, result.vectors, dtype)
+        rows = len(result.found)
+        shape = _Shape(
+            located.version, result.snapshot, reader.dim, dtype, rows, vectors.nbytes + found.nbytes
+        )
+        return (self._head(ask, shape, server_headers), vectors, found), rows
+
+    def search(self, ask: Ask, body: bytes, located: Located, done: Done) -> None:
+        """Begin a search that calls ``done``. Raises what the ordinary path would raise."""
+        query = searches.query_of(body, RAW, ask.parameters, located.reader.dim)
+        searches.check_answer(located, ask.accept)
+        assert query.vectors is not None
+        self._queue.submit(located.reader, query.vectors, query.k, query.ef, done)
+
+    def hits(
+        self, ask: Ask, located: Located, result: SearchResult, server_headers: ServerHeaders
+    ) -> Buffers:
+        """The whole answer of a search."""
+        assert isinstance(result.keys, np.ndarray)
+        body = encode_search_answer_raw(result.keys, result.scores)
+        reader = located.reader
+        shape = _Shape(
+            located.version, result.snapshot, reader.dim, reader.dtype, len(result.scores), len(body)
+        )
+        return self._head(ask, shape, server_headers), body
+
+    def count(self, ask: Ask, rows: int, seconds: float) -> None:
+        """Tell the metrics of an answer."""
+        route = ROUTES[ask.verb]
+        self._metrics.request("POST", route, 200, seconds)
+        self._metrics.rows(route, rows)
+
+    def _head(self, ask: Ask, shape: _Shape, server_headers: ServerHeaders) -> bytes:
+        if server_headers is not self._server_headers:  # the server makes new ones when its date changes
+            self._server_headers, self._server_bytes = server_headers, _lines(server_headers)
+        ours = self._headers.get(shape)
+        if ours is None:
+            if len(self._headers) >= _HEADS_MAX:
+                self._headers.clear()
+            ours = self._headers[shape] = _lines(
+                headers_of(
+                    media=RAW,
+                    body_bytes=shape.body_bytes,
+                    version=shape.version,
+                    snapshot=shape.snapshot,
+                    dim=shape.dim,
+                    dtype=shape.dtype,
+                    rows=shape.rows,
+                )
+            )
+        request_id = ask.request_id or new_request_id().encode()
+        return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, request_id)
+
+
+def _lines(headers: ServerHeaders) -> bytes:
+    return b"".join(b"%b: %b\r\n" % pair for pair in headers)

@@ -1,0 +1,197 @@
+"""uvicorn's HTTP protocol with a fast lane in front.
+
+What the lane needs of uvicorn, and tests/integration/services/test_lane.py holds: ``data_received`` may be
+called with any bytes in any pieces; ``cycle.response_complete``, ``pipeline``, ``flow`` and the message
+callbacks tell whether a connection is idle; ``default_headers`` of the server state; the keep-alive timer.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from bedplate_services.directory import Located
+from bedplate_services.lane.answering import STATE, Buffers, Lane
+from bedplate_services.lane.heads import Ask
+from bedplate_store.readers import SearchResult
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+@dataclass(slots=True)
+class _Coming:
+    """A request of which ``missing`` bytes of body have not come yet."""
+
+    ask: Ask
+    chunks: list[bytes]
+    missing: int
+    body_at: int
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search under way, and the request as it came."""
+
+    ask: Ask
+    located: Located
+    request: bytes
+    began: float
+
+
+class LaneProtocol(HttpToolsProtocol):
+    """Meets every request first. What the lane cannot answer goes on to uvicorn as it came.
+
+    One request at a time: while a body is still coming or a search is under way, nothing else of this
+    connection is read.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._lane: Lane | None = self.app_state.get(STATE)
+        self._in_message = False  # uvicorn's parser is in the middle of a request
+        self._coming: _Coming | None = None
+        self._search: _Search | None = None
+        self._early: list[bytes] = []
+        self._stopping = False
+        self._answered_at = 0.0
+
+    # What comes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._search is not None:
+            self._early.append(data)
+            self.flow.pause_reading()
+        elif self._coming is not None:
+            self._body_received(self._coming, data)
+        elif self._lane is None or not self._idle() or not self._head_received(self._lane, data):
+            super().data_received(data)
+
+    def _idle(self) -> bool:
+        return (
+            not self._in_message
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.pipeline
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _head_received(self, lane: Lane, data: bytes) -> bool:
+        """Whether the lane takes the request."""
+        began = time.perf_counter()
+        body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        ask = lane.ask(data[:body_at]) if body_at >= len(_END_OF_HEAD) else None
+        if ask is None:
+            return False
+        missing = ask.body_bytes - (len(data) - body_at)
+        if missing == 0:
+            return self._take(ask, data, body_at, began)
+        if missing < 0 or lane.locate(ask) is None:
+            return False  # more than one request; or one that may be refused before its body is here
+        self._coming = _Coming(ask, [data], missing, body_at, began)
+        return True
+
+    def _body_received(self, coming: _Coming, data: bytes) -> None:
+        coming.chunks.append(data)
+        coming.missing -= len(data)
+        if coming.missing > 0:
+            return
+        self._coming = None
+        request = b"".join(coming.chunks)
+        if coming.missing < 0 or not self._take(coming.ask, request, coming.body_at, coming.began):
+            super().data_received(request)
+
+    # What goes out
+
+    def _take(self, ask: Ask, request: bytes, body_at: int, began: float) -> bool:
+        """Answer a whole request, now or when its search is done; False: the lane cannot."""
+        assert self._lane is not None
+        located = self._lane.locate(ask)
+        if located is None:
+            return False
+        try:
+            if ask.verb == "search":
+                self._search = _Search(ask, located, request, began)
+                self._lane.search(ask, request[body_at:], located, self._searched)
+                return True
+            answer, rows = self._lane.lookup(
+                ask, request[body_at:], located, self.server_state.default_headers
+            )
+        except Exception:  # noqa: BLE001  # whatever it is, the ordinary path meets it again and tells the client
+            self._search = None
+            return False
+        self._send(ask, answer, rows, began)
+        return True
+
+    def _searched(self, outcome: SearchResult | Exception) -> None:
+        search, lane = self._search, self._lane
+        assert search is not None
+        assert lane is not None
+        self._search = None
+        if self.transport.is_closing():
+            return  # nobody waits for the answer
+        if isinstance(outcome, Exception):
+            super().data_received(search.request)
+        else:
+            answer = lane.hits(search.ask, search.located, outcome, self.server_state.default_headers)
+            self._send(search.ask, answer, len(outcome.scores), search.began)
+        self.flow.resume_reading()
+        early, self._early = b"".join(self._early), []
+        if early and not self._stopping:
+            self.data_received(early)
+        if self._stopping:
+            super().shutdown()
+
+    def _send(self, ask: Ask, answer: Buffers, rows: int, began: float) -> None:
+        assert self._lane is not None
+        self.transport.writelines(answer)
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_keep_alive(self.timeout_keep_alive)
+        self._lane.count(ask, rows, time.perf_counter() - began)
+
+    # When the connection ends
+
+    def _watch_keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Ends a connection that was idle long enough; the lane does not set the timer for each request."""
+        self.timeout_keep_alive_task = None
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if self._coming is not None or self._search is not None:
+            self._watch_keep_alive(self.timeout_keep_alive)
+        elif left > 0:
+            self._watch_keep_alive(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._coming = None
+        self._early = []
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def shutdown(self) -> None:
+        """What has begun is answered, then the connection closes."""
+        self._stopping = True
+        if self._search is not None:
+            return
+        if self._coming is not None:
+            request, self._coming = b"".join(self._coming.chunks), None
+            super().data_received(request)
+        super().shutdown()
+
+    # Where uvicorn's parser is
+
+    def on_message_begin(self) -> None:
+        self._in_message = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()

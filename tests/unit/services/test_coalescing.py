@@ -1,0 +1,116 @@
+"""Searches that arrive together go together; each gets its own answer, and its own error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from bedplate.errors import NonFiniteVectors
+from bedplate_services.coalescing import SearchQueue
+from bedplate_store.readers import SearchResult, SpaceReader
+
+
+class Reader:
+    """Answers each query with its own first element, and remembers what it was asked and in which thread."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, int | None]] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def search(self, vectors: Any, k: int, ef: int | None) -> SearchResult:
+        assert self.gate.wait(10)
+        self.threads.add(threading.get_ident())
+        self.calls.append((len(vectors), k, ef))
+        if np.isnan(vectors).any():
+            raise NonFiniteVectors("a vector is not finite.")
+        scores = np.repeat(vectors[:, :1], k, axis=1)
+        return SearchResult(scores.astype(np.int64), scores, np.ones(len(vectors), np.bool_), 3, 4)
+
+
+def vectors(*firsts: float) -> Any:
+    return np.array([[first, 0] for first in firsts], np.float32)
+
+
+def ask(queue: SearchQueue, reader: Reader, queries: Any, k: int = 2, ef: int | None = None) -> Any:
+    return queue.search(cast(SpaceReader, reader), queries, k, ef)
+
+
+async def _gathered(queue: SearchQueue, reader: Reader, *queries: Any) -> list[Any]:
+    return await asyncio.gather(*(ask(queue, reader, one) for one in queries), return_exceptions=True)
+
+
+@pytest.mark.parametrize("inline_seconds", [0.0, 1000.0])
+def test_those_of_one_turn_go_together(inline_seconds: float) -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(inline_seconds=inline_seconds), Reader()
+        for _ in range(2):  # what the first call cost is what the second one is judged by
+            first, second = await _gathered(queue, reader, vectors(1), vectors(2, 3))
+            assert first.keys.tolist() == [[1, 1]]
+            assert second.keys.tolist() == [[2, 2], [3, 3]]
+            assert (second.snapshot, second.sequence, second.found.tolist()) == (3, 4, [True, True])
+        assert reader.calls == [(3, 2, None)] * 2
+        on_the_loop = threading.get_ident() in reader.threads
+        assert on_the_loop == (inline_seconds > 0)
+
+    asyncio.run(run())
+
+
+def test_those_that_come_meanwhile_go_in_the_next_call() -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(inline_seconds=0), Reader()
+        reader.gate.clear()
+        asked = [asyncio.create_task(ask(queue, reader, vectors(0)))]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for number in (1, 2, 3):
+            asked.append(asyncio.create_task(ask(queue, reader, vectors(number))))
+            await asyncio.sleep(0)
+        reader.gate.set()
+        answers = await asyncio.gather(*asked)
+        assert [answer.scores[0, 0] for answer in answers] == [0, 1, 2, 3]
+        assert reader.calls == [(1, 2, None), (3, 2, None)]
+
+    asyncio.run(run())
+
+
+def test_other_readers_and_settings_go_by_themselves() -> None:
+    async def run() -> None:
+        queue, reader, other = SearchQueue(), Reader(), Reader()
+        await asyncio.gather(
+            ask(queue, reader, vectors(1)),
+            ask(queue, reader, vectors(1), 3),
+            ask(queue, reader, vectors(1), 2, 64),
+            ask(queue, other, vectors(1)),
+        )
+        assert sorted(reader.calls, key=str) == [(1, 2, 64), (1, 2, None), (1, 3, None)]
+        assert other.calls == [(1, 2, None)]
+
+    asyncio.run(run())
+
+
+def test_a_bad_query_spoils_no_other() -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(), Reader()
+        good, bad, also_good = await _gathered(queue, reader, vectors(1), vectors(np.nan), vectors(2))
+        assert isinstance(bad, NonFiniteVectors)
+        assert (good.scores[0, 0], also_good.scores[0, 0]) == (1, 2)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline_seconds", [0.0, 1000.0])
+def test_a_call_has_a_largest_size(inline_seconds: float) -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(inline_seconds=inline_seconds), Reader()
+        await ask(queue, reader, vectors(0))
+        answers = await _gathered(queue, reader, *(vectors(*[number] * 100) for number in range(5)))
+        assert [answer.scores[0, 0] for answer in answers] == [0, 1, 2, 3, 4]
+        assert [count for count, _, _ in reader.calls[1:]] == [200, 200, 100]
+
+    asyncio.run(run())
