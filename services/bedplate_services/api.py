@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -120,8 +122,20 @@ def _fastapi(house: Platform) -> FastAPI:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="bedplate_services.api", description="The API of registry and store."
+    )
+    parser.add_argument("--ready-file", type=Path, help="made once connections are taken")
+    options = parser.parse_args()
     settings = Settings()
-    serve.run(create_app(settings), settings, settings.host, settings.port)
+    serve.run(
+        create_app(settings),
+        settings,
+        settings.host,
+        settings.port,
+        processes=settings.api_processes,
+        ready_file=options.ready_file,
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,19 @@ def up(
     inference_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Inference. Default: the next port; 0: any free one.")
     ] = None,
+    api_processes: Annotated[
+        int,
+        typer.Option(
+            min=1, max=256, envvar="BEDPLATE_API_PROCESSES", help="API processes that share the port."
+        ),
+    ] = 1,
     host: Annotated[str, typer.Option(help="The address to listen on; loopback by default.")] = "127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
-    """Start the whole platform on this machine and keep it running until Ctrl-C."""
+    """Start the whole platform on this machine and keep it running until Ctrl-C.
+
+    Example, for a machine with eight cores: bedplate up --api-processes 8
+    """
     from bedplate_services.supervisor.command import run_platform
     from bedplate_services.supervisor.platform import Platform
 
@@ -33,6 +42,7 @@ def up(
         host=host,
         port=port,
         inference_port=next_port if inference_port is None else inference_port,
+        api_processes=api_processes,
         report=lambda message: typer.echo(message, err=True),
     )
     run_platform(platform, as_json=json)

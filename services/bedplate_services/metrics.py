@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Protocol
 
 from prometheus_client import (
@@ -13,8 +14,12 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's own variable, which it reads when it is imported: the folder in which the processes that
+share a port keep their counts. Whichever of them is scraped tells the counts of all."""
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -83,7 +88,13 @@ class PrometheusMetrics:
         self._history = Counter(
             f"{name}history_cache_total", "Uses of the history K/V cache.", ("event",), registry=registry
         )
-        self._models = Gauge(f"{name}models", "Models wanted and loaded.", ("state",), registry=registry)
+        self._models = Gauge(
+            f"{name}models",
+            "Models wanted and loaded.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         # Finding the child of some labels costs more than counting in it.
         self._bound_request = functools.cache(self._children_of)
         self._bound_rows = functools.cache(self._rows.labels)
@@ -111,4 +122,8 @@ class PrometheusMetrics:
         self._models.labels("loaded").set(loaded)
 
     def render(self) -> tuple[bytes, str]:
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of all processes, ended ones too
+        return generate_latest(registry), CONTENT_TYPE_LATEST

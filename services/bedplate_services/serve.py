@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -12,13 +15,38 @@ from bedplate_services.settings import Settings
 GRACE_SECONDS = 10
 
 
-def run(app: ASGIApp, settings: Settings, host: str, port: int) -> None:
+class _Server(uvicorn.Server):
+    """Makes ``ready_file`` once connections are taken."""
+
+    def __init__(self, config: uvicorn.Config, ready_file: Path | None) -> None:
+        super().__init__(config)
+        self._ready_file = ready_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._ready_file is not None:
+            self._ready_file.touch()
+
+
+def run(
+    app: ASGIApp,
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    processes: int = 1,
+    ready_file: Path | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight get ``GRACE_SECONDS`` to end.
 
     uvloop, because uvicorn's asyncio loop loses TCP_NODELAY (MEASURED: p50 0.6 -> 44 ms).
+
+    Args:
+        processes: how many processes listen on the port; this is one of them.
+        ready_file: made once connections are taken.
     """
     configure(settings.log_level)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -30,3 +58,10 @@ def run(app: ASGIApp, settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
+    _Server(config, ready_file).run([_shared_listener(host, port)] if processes > 1 else None)
+
+
+def _shared_listener(host: str, port: int) -> socket.socket:
+    """A listening socket beside those of the other processes; the kernel deals the connections out."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048, reuse_port=True)

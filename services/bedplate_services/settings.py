@@ -16,6 +16,8 @@ class Settings(BaseSettings):
         broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``; None: only the reconciler sends
         messages.
         public_url: how clients reach the API, for signed object URLs; None: http://host:port.
+        api_processes: how many API processes share the port, each with its own readers over the same mapped
+            files.
         inference_url: how clients reach the inference service; None: http://inference_host:inference_port.
         signing_key: signs URLs of local objects; None: one is made per process, and URLs die with it.
         token_cache_seconds: how long a revoked token may still work.
@@ -36,6 +38,7 @@ class Settings(BaseSettings):
     spool_dir: Path
     host: str = "127.0.0.1"
     port: int = Field(default=8700, ge=0, le=65535)
+    api_processes: int = Field(default=1, ge=1, le=256)
     inference_host: str = "127.0.0.1"
     inference_port: int = Field(default=8701, ge=0, le=65535)
     inference_url: str | None = None

@@ -67,6 +67,11 @@ class DataDirectory:
         return self.root / "ready"
 
     @property
+    def metrics(self) -> Path:
+        """Where API processes that share a port keep their counts while running."""
+        return self.root / "metrics"
+
+    @property
     def admin_token(self) -> Path:
         return self.root / "admin-token"
 

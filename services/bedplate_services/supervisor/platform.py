@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class Platform:
     Args:
         data_dir: None: BEDPLATE_DATA, or ``~/.bedplate``.
         port, inference_port: 0: any free port.
+        api_processes: how many API processes share the port.
         environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``.
         report: told in words when a child is restarted or had to be killed.
 
@@ -43,6 +45,7 @@ class Platform:
         host: str = "127.0.0.1",
         port: int = 0,
         inference_port: int = 0,
+        api_processes: int = 1,
         environment: Mapping[str, str] | None = None,
         policy: Callable[[], RestartPolicy] = RestartPolicy,
         report: Report = lambda _message: None,
@@ -53,6 +56,7 @@ class Platform:
         self.token = ""
         self._host = host
         self._ports = (port, inference_port)
+        self._api_processes = api_processes
         self._environment = dict(environment or {})
         self._policy = policy
         self._report = report
@@ -84,6 +88,7 @@ class Platform:
         self._lock.acquire()
         try:
             self.directory.processes.unlink(missing_ok=True)
+            self._empty_metrics()
             port, inference_port = self._claim_ports()
             migrate(self.directory)
             self.token = ensure_admin_token(self.directory, datetime.now(UTC))
@@ -140,7 +145,7 @@ class Platform:
         # The services leave all messages to the reconciler: one writer fewer in the broker's folder.
         broker = {"BEDPLATE_BROKER_URL": self.directory.broker_url}
         return [
-            ChildSpecification("api", "bedplate_services.api", ready_url=f"{self.url}/readyz"),
+            *self._apis(),
             ChildSpecification(
                 "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
             ),
@@ -156,6 +161,31 @@ class Platform:
             ),
         ]
 
+    def _apis(self) -> list[ChildSpecification]:
+        if self._api_processes == 1:
+            return [ChildSpecification("api", "bedplate_services.api", ready_url=f"{self.url}/readyz")]
+        cores = max(1, (os.cpu_count() or 1) // self._api_processes)
+        environment = {
+            "BEDPLATE_API_PROCESSES": str(self._api_processes),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.directory.metrics),
+            # Each process searches by its share of the cores.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
+        }
+        names = ["api", *(f"api-{number}" for number in range(2, self._api_processes + 1))]
+        # A URL would be answered by any of them.
+        files = [self.directory.ready / name for name in names]
+        return [
+            ChildSpecification(
+                name, "bedplate_services.api", ("--ready-file", str(file)), environment, ready_file=file
+            )
+            for name, file in zip(names, files, strict=True)
+        ]
+
+    def _empty_metrics(self) -> None:
+        """Counts begin with the platform; the files of processes that ended are only then removed."""
+        shutil.rmtree(self.directory.metrics, ignore_errors=True)
+        self.directory.metrics.mkdir(mode=0o700)
+
     def _child_environment(self, port: int, inference_port: int) -> dict[str, str]:
         directory = self.directory
         own = {
@@ -165,6 +195,7 @@ class Platform:
             "CACHE_DIR": str(directory.cache),
             "SPOOL_DIR": str(directory.spool),
             "HOST": self._host,
+            "API_PROCESSES": "1",
             "PORT": str(port),
             "INFERENCE_HOST": self._host,
             "INFERENCE_PORT": str(inference_port),
