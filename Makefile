@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check lint types imports format bench clean
+.PHONY: help install demo up test check lint types imports format bench peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ format: $(STAMP) ## let ruff rewrite what it can
 
 bench: $(STAMP) ## the benchmarks: each figure as a ratio to the physical limit measured in the same run
 	$(BIN)/python -m benchmarks
+
+peers: $(STAMP) ## the same work on Redis, PostgreSQL, Chroma, Qdrant's engine, LanceDB and Feast; downloads some 2 GB
+	$(BIN)/python -m benchmarks.peers
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
