@@ -18,8 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own variable, which it reads when it is imported: the folder in which the processes that
-share a port keep their counts. Whichever of them is scraped tells the counts of all."""
+"""prometheus_client's own variable, which it reads when it is imported: the folder in which the processes
+that share a port keep their counts. Whichever of them is scraped tells the counts of all."""
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

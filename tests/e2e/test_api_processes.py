@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -28,10 +29,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="module")
-def filled(platform: Platform, world: object, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+def filled(platform: Platform, world: Any, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     with Client(platform.url, platform.token) as client:
-        world.populate(client)  # type: ignore[attr-defined]
-        client.spaces.upsert(SPACE, world.keys[:1], np.zeros((1, 16), np.float32))  # type: ignore[attr-defined]
+        world.populate(client)
+        client.spaces.upsert(SPACE, world.keys[:1], np.zeros((1, 16), np.float32))
     return platform
 
 
@@ -44,8 +45,8 @@ def through_every_process(platform: Platform, ask: Callable[[Client], object]) -
     return answers
 
 
-def test_a_write_is_soon_seen_through_every_process(filled: Platform, world: object) -> None:
-    key = world.keys[0]  # type: ignore[attr-defined]
+def test_a_write_is_soon_seen_through_every_process(filled: Platform, world: Any) -> None:
+    key = world.keys[0]
 
     def ask(client: Client) -> float:
         return float(client.spaces.lookup(SPACE, [key]).vectors[0, 0])
@@ -56,20 +57,20 @@ def test_a_write_is_soon_seen_through_every_process(filled: Platform, world: obj
     _until(lambda: set(through_every_process(filled, ask)) == {0.5})
 
 
-def test_metrics_are_those_of_all_processes(filled: Platform, world: object) -> None:
+def test_metrics_are_those_of_all_processes(filled: Platform, world: Any) -> None:
     def counted() -> float:
         text = httpx.get(f"{filled.url}/metrics", trust_env=False).text
         values = re.findall(r'requests_total\{.*route="[^"]*/lookup".*status="200"\} ([0-9.]+)', text)
         return sum(map(float, values))
 
     before = counted()
-    key = world.keys[0]  # type: ignore[attr-defined]
+    key = world.keys[0]
     through_every_process(filled, lambda client: client.spaces.lookup(SPACE, [key]))
     assert {counted() for _ in range(CONNECTIONS)} == {before + CONNECTIONS}
 
 
-def test_one_process_killed_leaves_the_others_answering(filled: Platform, world: object) -> None:
-    key, before = world.keys[0], filled.pids()  # type: ignore[attr-defined]
+def test_one_process_killed_leaves_the_others_answering(filled: Platform, world: Any) -> None:
+    key, before = world.keys[0], filled.pids()
     assert {"api", "api-2"} <= set(before)
     os.kill(before["api-2"], signal.SIGKILL)
     through_every_process(filled, lambda client: client.spaces.lookup(SPACE, [key]))
