@@ -15,20 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bedplate.errors import BedplateError, InternalError, NotFound, SpaceNotReady
-from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate.wire.registry import Metric
+from bedplate_store import prefetching, reader_processes
 from bedplate_store.database import Database
-from bedplate_store.indexes import IndexDocument, VectorIndex, index_key, open_index
-from bedplate_store.mapping import local_file, prune_cache
+from bedplate_store.mapping import prune_cache
 from bedplate_store.objects import ObjectStore
-from bedplate_store.overlay import Overlay
-from bedplate_store.segments import Segment, open_segment
+from bedplate_store.opening import extended, open_snapshot, reader_of, warm
+from bedplate_store.reader_processes import OpenSpace
 from bedplate_store.space_reader import K_MAX, LookupResult, SearchResult, SpaceReader
-from bedplate_store.spaces import SpaceKey, space_row
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
+from bedplate_store.space_states import SpaceState, read_state
+from bedplate_store.spaces import SpaceKey
 
 __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders"]
 
@@ -37,33 +36,36 @@ logger = logging.getLogger(__name__)
 _LOAD_ATTEMPTS = 3
 _PRUNE_SECONDS = 600.0
 _CACHED_UNUSED = timedelta(hours=1)
+_RETRY_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
+_FAILURES = (BedplateError, OSError, SQLAlchemyError)
 
 
 @dataclass
 class _Entry:
-    """The newest reader of a space; ``lock`` lets one thread at a time make a newer one."""
+    """The newest reader of a space; ``lock`` lets one thread at a time make a newer one.
+
+    ``asked_at`` is None for what was opened ahead and nobody has asked for.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     reader: SpaceReader | None = None
     checked_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What the database says a reader should see."""
-
-    row: SpaceRow
-    snapshot: SnapshotRow | None
-    writes: list[str]
+    asked_at: float | None = None
 
 
 class SpaceReaders:
     """Readers by space; may be used by several threads at once.
 
-    A reader is at most ``refresh_seconds`` behind the database, plus the time a newer snapshot takes to open.
-    Between :meth:`start` and :meth:`close` a thread of its own looks for newer ones, and :meth:`get` costs
-    a dictionary access; otherwise :meth:`get` looks itself. A database that cannot be reached leaves the
-    readers as they are: what they serve is old, consistent, and named by its snapshot and sequence.
+    A reader is at most ``refresh_seconds`` behind the database. Between :meth:`start` and :meth:`close` two
+    threads keep it so, and :meth:`get` costs a dictionary access. One brings new writes. The other opens
+    newer snapshots aside, as long as that takes, while the old one serves on with all writes; it also opens
+    what is about to be asked for, and lets go what nobody has asked for in ``keep_seconds``. Without the
+    threads :meth:`get` looks itself. A database that cannot be reached leaves the readers as they are: what
+    they serve is old, consistent, and named by its snapshot and sequence.
+
+    Args:
+        follows: open newer versions of the spaces served, because requests follow an alias.
     """
 
     def __init__(
@@ -73,15 +75,24 @@ class SpaceReaders:
         cache_dir: Path,
         refresh_seconds: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        keep_seconds: float = 600.0,
+        follows: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self.follows = follows
         self._database = database
         self._objects = objects
         self._cache_dir = cache_dir
         self._refresh_seconds = refresh_seconds
+        self._keep_seconds = keep_seconds
         self._clock = clock
+        self._now = now
         self._entries: dict[SpaceKey, _Entry] = {}
+        self._failed: dict[SpaceKey, tuple[int, float]] = {}
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._refreshing: threading.Thread | None = None
+        self._opening: threading.Thread | None = None
 
     def get(self, foundation: str, version: int, space: str) -> SpaceReader:
         """The newest reader of a space.
@@ -93,15 +104,43 @@ class SpaceReaders:
         key = SpaceKey(foundation, version, space)
         entry = self._entries.get(key)
         if entry is not None and entry.reader is not None:
+            entry.asked_at = self._clock()
             # The thread refreshes in time; if it hangs or died, we do it here, a little later.
-            patience = 3 if self._thread is not None and self._thread.is_alive() else 1
-            if self._clock() - entry.checked_at < patience * self._refresh_seconds:
+            patience = 3 if _alive(self._refreshing) else 1
+            if entry.asked_at - entry.checked_at < patience * self._refresh_seconds:
                 return entry.reader
         return self._refresh(key, force=False)
 
     def refresh_now(self, foundation: str, version: int, space: str) -> SpaceReader:
-        """A reader that sees everything acknowledged before this call; raises as :meth:`get`."""
+        """A reader that sees every write acknowledged before this call; raises as :meth:`get`."""
         return self._refresh(SpaceKey(foundation, version, space), force=True)
+
+    def opened(self) -> dict[SpaceKey, OpenSpace]:
+        """What this process has open."""
+        since = self._clock() - self._keep_seconds
+        found = {}
+        for key, entry in list(self._entries.items()):
+            reader, asked_at = entry.reader, entry.asked_at
+            if reader is not None:
+                in_use = asked_at is not None and asked_at >= since
+                found[key] = OpenSpace(reader.snapshot, reader.sequence, in_use)
+        return found
+
+    def open_ahead(self) -> None:
+        """Open what was published since and what is about to be asked for; let go what nobody asks for.
+
+        The thread does it by itself, warms what it opens, and takes its time.
+        """
+        served = {key for key, space in self.opened().items() if space.in_use}
+        open_here = set(self._entries)
+        with self._database.read() as session:
+            known = prefetching.openable(session, open_here, self._now())
+        ahead = prefetching.ahead(served, known) if self.follows else set()
+        for key in open_here - served - ahead:
+            self._let_go(key)
+        for one in known:
+            if one.key in ahead or one.key in self._entries:
+                self._open_aside(one.key, one.snapshot)
 
     def prune_cache(self, before: datetime) -> int:
         """Remove what was last opened before ``before`` and no reader here uses; returns how many files went.
@@ -116,18 +155,21 @@ class SpaceReaders:
         return prune_cache(self._cache_dir, used, before)
 
     def start(self) -> None:
-        """Refresh in a thread of its own from now on."""
-        if self._thread is None:
+        """Refresh and open ahead in threads of their own from now on."""
+        if self._refreshing is None:
             self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="space-readers", daemon=True)
-            self._thread.start()
+            self._refreshing = threading.Thread(target=self._run, name="space-readers", daemon=True)
+            self._opening = threading.Thread(target=self._run_ahead, name="snapshots", daemon=True)
+            self._refreshing.start()
+            self._opening.start()
 
     def close(self) -> None:
-        """Stop the thread; readers already handed out stay usable."""
+        """Stop the threads; readers already handed out stay usable. A fetch under way is not waited for."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in (self._refreshing, self._opening):
+            if thread is not None:
+                thread.join(_CLOSE_SECONDS)
+        self._refreshing = self._opening = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,14 +186,43 @@ class SpaceReaders:
             if self._clock() - pruned_at > _PRUNE_SECONDS:
                 pruned_at = self._clock()
                 self.prune_cache(datetime.now(UTC) - _CACHED_UNUSED)
-            for key in list(self._entries):
+            for key, entry in list(self._entries.items()):
                 try:
-                    self._refresh(key, force=True)
-                except (BedplateError, OSError, SQLAlchemyError):
+                    self._renew(key, entry, force=True)
+                except _FAILURES:
                     logger.exception("space %s could not be refreshed", key)
+
+    def _run_ahead(self) -> None:
+        try:
+            self._open_what_others_serve()
+        except _FAILURES:
+            logger.exception("what other processes serve could not be opened")
+        while not self._stopped.wait(self._refresh_seconds):
+            try:
+                self.open_ahead()
+            except _FAILURES:
+                logger.exception("snapshots could not be opened ahead")
+
+    def _open_what_others_serve(self) -> None:
+        """A process that starts will be asked for what the others, or its own predecessor, are asked for."""
+        if not self.follows:
+            return
+        with self._database.read() as session:
+            served = reader_processes.served(session, self._now())
+        for key in served:
+            if self._stopped.is_set():
+                return
+            try:
+                self._refresh(key, force=False)
+            except _FAILURES:
+                logger.exception("space %s could not be opened", key)
 
     def _refresh(self, key: SpaceKey, *, force: bool) -> SpaceReader:
         entry = self._entries.setdefault(key, _Entry())
+        entry.asked_at = self._clock()
+        return self._renew(key, entry, force=force)
+
+    def _renew(self, key: SpaceKey, entry: _Entry, *, force: bool) -> SpaceReader:
         # While one thread opens a newer snapshot, the others go on with the one they have.
         if not entry.lock.acquire(blocking=force or entry.reader is None):
             return cast(SpaceReader, entry.reader)
@@ -181,83 +252,68 @@ class SpaceReaders:
 
     def _load(self, key: SpaceKey, reader: SpaceReader | None) -> SpaceReader:
         for attempt in range(_LOAD_ATTEMPTS):
-            state = self._state(key, reader)
-            number = 0 if state.snapshot is None else state.snapshot.number
-            if reader is not None and (reader.snapshot, reader.sequence) == (number, state.row.sequence):
-                return reader
+            state = read_state(self._database, key, reader)
             try:
-                return self._open(key, state, reader)
+                if reader is not None and reader.snapshot == state.number:
+                    return extended(reader, state, self._objects, self._cache_dir)
+                if reader is not None and _alive(self._opening):
+                    # The other thread opens the newer snapshot; meanwhile this one shows all writes.
+                    return self._extended_if_possible(reader, state)
+                metric = cast(Metric, state.row.metric)
+                opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
+                return reader_of(key, state, opened, self._objects, self._cache_dir)
             except NotFound as error:
                 # A collector with no grace took what a newer snapshot replaced while we opened it.
                 if attempt == _LOAD_ATTEMPTS - 1:
                     raise InternalError(
-                        f"snapshot {number} of {key} refers to an object that is gone: restore it, "
+                        f"snapshot {state.number} of {key} refers to an object that is gone: restore it, "
                         "or embed the space again."
                     ) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _state(self, key: SpaceKey, reader: SpaceReader | None) -> _State:
-        with self._database.read() as session:
-            row = space_row(session, key)
-            if row.snapshot is None and row.sequence == 0:
-                raise SpaceNotReady(
-                    f"{key} holds nothing yet: embed it (POST .../embed) or upsert vectors, then ask again.",
-                    reference=str(key),
-                )
-            snapshot = None if row.snapshot is None else session.get(SnapshotRow, (row.id, row.snapshot))
-            since = 0 if snapshot is None else snapshot.covers_sequence
-            if reader is not None and reader.snapshot == (row.snapshot or 0):
-                since = reader.sequence
-            writes = session.scalars(
-                select(WriteRow.digest)
-                .where(
-                    WriteRow.space_id == row.id,
-                    WriteRow.sequence > since,
-                    WriteRow.sequence <= row.sequence,
-                )
-                .order_by(WriteRow.sequence)
-            )
-            return _State(row, snapshot, list(writes))
+    def _extended_if_possible(self, reader: SpaceReader, state: SpaceState) -> SpaceReader:
+        try:
+            return extended(reader, state, self._objects, self._cache_dir)
+        except NotFound:
+            return reader  # the newer snapshot covers those writes, and they are collected already
 
-    def _open(self, key: SpaceKey, state: _State, reader: SpaceReader | None) -> SpaceReader:
-        row, snapshot = state.row, state.snapshot
-        dtype, key_type = cast(Dtype, row.dtype), cast(KeyType, row.key_type)
-        metric = cast(Metric, row.metric)
-        number = 0 if snapshot is None else snapshot.number
-        base: Segment | None = None
-        index: VectorIndex | None = None
-        overlay = Overlay.empty(key_type, row.dim, dtype)
-        digests = frozenset[str]()
-        if reader is not None and reader.snapshot == number:
-            base, index, overlay, digests = reader.base, reader.index, reader.overlay, reader.digests
-        elif snapshot is not None:
-            base = open_segment(self._objects, snapshot.segments[0]["digest"], self._cache_dir)
-            index = self._open_index(snapshot, metric)
-            digests = frozenset(each["digest"] for each in (snapshot.segments[0], snapshot.index) if each)
-        writes = [open_segment(self._objects, digest, self._cache_dir) for digest in state.writes]
-        return SpaceReader(
-            space=key,
-            dim=row.dim,
-            dtype=dtype,
-            metric=metric,
-            key_type=key_type,
-            snapshot=number,
-            sequence=row.sequence,
-            base=base,
-            index=index,
-            overlay=overlay.extended(writes),
-            digests=digests,
-        )
+    def _open_aside(self, key: SpaceKey, number: int) -> None:
+        """Open and warm a snapshot, then let the space's next requests have it. A failure is tried again."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.reader is not None and entry.reader.snapshot == number:
+            return
+        failed, retry_at = self._failed.get(key, (0, 0.0))
+        if failed == number and self._clock() < retry_at:
+            return
+        try:
+            self._swap(key)
+            self._failed.pop(key, None)
+        except _FAILURES:
+            self._failed[key] = (number, self._clock() + _RETRY_SECONDS)
+            logger.exception("snapshot %s of %s could not be opened; what is open serves on", number, key)
 
-    def _open_index(self, snapshot: SnapshotRow, metric: Metric) -> VectorIndex | None:
-        if snapshot.index is None:
-            return None
-        document = IndexDocument.from_json(snapshot.index)
-        path = local_file(
-            self._objects,
-            index_key(document.digest),
-            self._cache_dir,
-            bytes_=document.bytes,
-            sha256=document.digest,
-        )
-        return open_index(path, document, metric)
+    def _swap(self, key: SpaceKey) -> None:
+        state = read_state(self._database, key, None)
+        metric = cast(Metric, state.row.metric)
+        opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
+        warm(opened, self._stopped)
+        entry = self._entries.setdefault(key, _Entry())
+        with entry.lock:
+            if entry.reader is not None and entry.reader.snapshot == opened.number:
+                return
+            checked_at = self._clock()
+            state = read_state(self._database, key, None)
+            if state.number == opened.number:  # else a newer one was published meanwhile: the next pass
+                entry.reader = reader_of(key, state, opened, self._objects, self._cache_dir)
+                entry.checked_at = checked_at
+                logger.info("snapshot %s of %s is open", opened.number, key)
+
+    def _let_go(self, key: SpaceKey) -> None:
+        """Forget a space's reader; its files are unmapped when the last request that uses it has ended."""
+        self._entries.pop(key, None)
+        self._failed.pop(key, None)
+        logger.info("space %s is let go", key)
+
+
+def _alive(thread: threading.Thread | None) -> bool:
+    return thread is not None and thread.is_alive()

@@ -130,6 +130,7 @@ def _insert(
         team=team,
         snapshot=None,
         sequence=0,
+        wanted_until=None,
         created_at=now,
         updated_at=now,
     )

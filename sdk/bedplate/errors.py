@@ -13,7 +13,7 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     ├── NotFound
     ├── Conflict              well-formed, but the state of the platform says no
     │   ├── AlreadyExists, AliasMoved, VersionImmutable, VersionNotReady, SpaceNotReady,
-    │   │   EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, JobFailed
+    │   │   ReadersNotReady, EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
     └── InternalError
@@ -162,6 +162,11 @@ class VersionNotReady(Conflict):
 class SpaceNotReady(Conflict):
     code = "space_not_ready"
     title = "The space has no published snapshot"
+
+
+class ReadersNotReady(Conflict):
+    code = "readers_not_ready"
+    title = "Readers do not have the version open yet"
 
 
 class EventsOutOfOrder(Conflict):

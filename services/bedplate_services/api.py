@@ -93,6 +93,7 @@ def _fastapi(house: Platform) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         caches = LocalCaches(house.readers, house.settings.cache_dir, house.now)
+        house.start()
         pruning = asyncio.create_task(caches.keep_pruned())
         try:
             yield

@@ -17,6 +17,7 @@ from bedplate_services.dispatch import CeleryDispatcher, Dispatcher, NullDispatc
 from bedplate_services.metrics import Metrics, PrometheusMetrics
 from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
+from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects import ObjectStore, open_object_store
 from bedplate_store.readers import SpaceReaders
@@ -43,6 +44,7 @@ class Platform:
     store: StoreDatabase
     objects: ObjectStore
     readers: SpaceReaders
+    announcer: ReaderAnnouncer
     directory: SpaceDirectory
     authenticator: Authenticator
     dispatcher: Dispatcher
@@ -52,7 +54,14 @@ class Platform:
     foundation_checkpoints: CheckpointPolicy = FOUNDATION_CHECKPOINTS
     expert_checkpoints: CheckpointPolicy = EXPERT_CHECKPOINTS
 
+    def start(self) -> None:
+        """Keep the readers fresh, and tell the other processes what they have open, until closed."""
+        self.readers.start()
+        self.announcer.start()
+
     def close(self) -> None:
+        self.announcer.close()
+        self.readers.close()
         self.registry.close()
         self.store.close()
 
@@ -72,14 +81,22 @@ def build_platform(
     store = StoreDatabase(settings.store_database_url)
     objects = open_objects(settings)
     readers = SpaceReaders(
-        store, objects, settings.cache_dir / "segments", refresh_seconds=settings.reader_refresh_seconds
+        store,
+        objects,
+        settings.cache_dir / "segments",
+        refresh_seconds=settings.reader_refresh_seconds,
+        keep_seconds=settings.reader_keep_seconds,
+        follows=service == "api",  # experts are pinned to versions by number
+        now=now,
     )
+    url = settings.inference_base_url if service == "inference" else settings.api_base_url
     return Platform(
         settings=settings,
         registry=registry,
         store=store,
         objects=objects,
         readers=readers,
+        announcer=ReaderAnnouncer(store, readers, service=service, url=url, now=now),
         directory=SpaceDirectory(registry, readers, fresh_seconds=settings.reader_refresh_seconds),
         authenticator=build_authenticator(registry, settings.token_cache_seconds),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),

@@ -124,7 +124,13 @@ class SpaceDirectory:
         located = await run_in_threadpool(self._open_now, *address)
         if generation == self._generation:
             self._located[address] = located
+            asyncio.get_running_loop().call_later(self._stale_seconds, self._expire, address, located)
         return located
+
+    def _expire(self, address: _Address, located: Located) -> None:
+        """What is too old to answer must not keep its reader's files mapped."""
+        if self._located.get(address) is located:
+            del self._located[address]
 
     def _open_now(self, reference: str, space: str) -> Located:
         asked_at = self._clock()

@@ -209,6 +209,17 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "job": _ID,
         "published_at": _T0,
     },
+    store.OpenReader: {
+        "reader": _ID,
+        "service": "api",
+        "process": "api-7c9f/17",
+        "url": "http://127.0.0.1:8700",
+        "snapshot": 2,
+        "sequence": 12,
+        "newest": True,
+        "in_use": True,
+        "seen_at": _T0,
+    },
     store.LookupRequest: {"keys": ["1193", "no-such-item"]},
     store.LookupAnswer: {
         "reference": "core@7/item",

@@ -73,6 +73,7 @@ class Inference:
     def _fastapi(self) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            self.platform.start()
             loops = (self._follow_registry(), self._caches.keep_pruned())
             tasks = [asyncio.create_task(loop) for loop in loops]
             try:

@@ -57,6 +57,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "version_immutable": 409,
     "version_not_ready": 409,
     "space_not_ready": 409,
+    "readers_not_ready": 409,
     "events_out_of_order": 409,
     "lease_lost": 409,
     "job_failed": 409,

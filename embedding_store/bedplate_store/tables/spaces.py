@@ -15,7 +15,8 @@ class SpaceRow(Base):
     """One embedding output of one version.
 
     ``snapshot`` is the number readers see (None: nothing published); ``sequence`` is the last write's. Both
-    change only under the row's lock, so whoever sees a sequence sees every write up to it.
+    change only under the row's lock, so whoever sees a sequence sees every write up to it. Until
+    ``wanted_until`` readers open the space ahead of the first request: an alias is about to move here.
     """
 
     __tablename__ = "spaces"
@@ -33,6 +34,7 @@ class SpaceRow(Base):
     team: Mapped[str] = mapped_column(key_text(63))
     snapshot: Mapped[int | None]
     sequence: Mapped[int] = mapped_column(BigInteger)
+    wanted_until: Mapped[datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     updated_at: Mapped[datetime] = mapped_column(UtcTime)
 
@@ -68,3 +70,23 @@ class WriteRow(Base):
     segment: Mapped[dict[str, Any]] = mapped_column(JSON(none_as_null=True))
     rows: Mapped[int] = mapped_column("row_count", BigInteger)
     written_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ReaderRow(Base):
+    """A process that serves spaces, and what it has open: ``spaces`` maps ``core@7/item`` to ``OpenSpace``.
+
+    One row for each process, written whole, so that nobody sees half of what a process says. A process
+    that is silent for a while counts as dead.
+    """
+
+    __tablename__ = "readers"
+    __table_args__ = (Index(None, "seen_at"),)
+
+    id: Mapped[str] = mapped_column(key_text(64), primary_key=True)
+    service: Mapped[str] = mapped_column(key_text(63))
+    process: Mapped[str] = mapped_column(key_text(256))
+    url: Mapped[str] = mapped_column(key_text(256))
+    follows: Mapped[bool]
+    spaces: Mapped[dict[str, dict[str, Any]]] = mapped_column(JSON)
+    started_at: Mapped[datetime] = mapped_column(UtcTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcTime)

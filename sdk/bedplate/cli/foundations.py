@@ -150,15 +150,32 @@ def move(
         typer.Option(help="Refuse unless it points here; 0: is not set. Default: where it points now."),
     ] = None,
     reason: str = "",
+    wait: Annotated[
+        float, typer.Option(min=0, max=30, help="Seconds to wait for the readers to open the version.")
+    ] = 10.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Move although readers are not ready: first requests wait.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Point an alias at another version, unless somebody moves it meanwhile."""
+    """Point an alias at another version, unless somebody moves it meanwhile.
+
+    The processes that serve its spaces open those of the new version first.
+    """
     reference = VersionReference.parse(alias)
     if reference.number is not None:
         raise InvalidRequest(f"{alias!r} is a version, not an alias like core@production.")
     client = client_of(context)
     before = _points_at(client, reference) if expected is None else (expected or None)
-    moved = client.aliases.move(reference.foundation, reference.selector, version, before, reason)
+    moved = client.aliases.move(
+        reference.foundation,
+        reference.selector,
+        version,
+        before,
+        reason,
+        wait_for_readers_seconds=wait,
+        force=force,
+    )
     done = f"{alias} moved from {before or 'nothing'} to {moved.version}."
     show(moved, as_json=json, done=done)
 

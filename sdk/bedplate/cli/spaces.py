@@ -75,6 +75,28 @@ def snapshots(context: typer.Context, reference: str, json: AsJson = False) -> N
     )
 
 
+@command(spaces, "readers", "bedplate spaces readers core@7/item")
+def readers(context: typer.Context, reference: str, json: AsJson = False) -> None:
+    """List the processes that have the space open, and the snapshot each answers from."""
+    show_list(
+        client_of(context).spaces.readers(reference),
+        ("SERVICE", "PROCESS", "URL", "SNAPSHOT", "NEWEST", "SEQUENCE", "IN USE", "SEEN"),
+        lambda one: (
+            one.service,
+            one.process,
+            one.url,
+            one.snapshot,
+            one.newest,
+            one.sequence,
+            one.in_use,
+            one.seen_at,
+        ),
+        as_json=json,
+        empty=f"No process has {reference} open. The first request opens it; so does publishing it where an "
+        "older version is being read through an alias.",
+    )
+
+
 def _typed(client: Client, reference: str, keys: list[str]) -> list[int] | list[str]:
     """Keys from the command line in the space's own type."""
     if client.spaces.get(reference).key_type == "string":

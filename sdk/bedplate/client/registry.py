@@ -109,17 +109,39 @@ class Aliases(Namespace[RunnerT]):
 
     @operation
     def move(
-        self, foundation: str, alias: str, version: int, expected: int | None = None, reason: str = ""
+        self,
+        foundation: str,
+        alias: str,
+        version: int,
+        expected: int | None = None,
+        reason: str = "",
+        *,
+        wait_for_readers_seconds: float = 10.0,
+        force: bool = False,
     ) -> Steps[Alias]:
         """Point ``alias`` at ``version`` if it still points at ``expected`` (None: it is not set yet).
 
-        Never retried: after a lost answer the second attempt would find its own move.
+        Every process that serves the alias's spaces opens those of ``version`` before it moves, so that no
+        request waits for it. Never retried: after a lost answer the second attempt would find its own move.
+
+        Args:
+            wait_for_readers_seconds: how long to wait for these processes, at most 30.
+            force: move although they are not ready; their first requests will wait.
 
         Raises:
             AliasMoved: somebody else moved it meanwhile; ``error.context`` says where it points.
+            ReadersNotReady: ``error.context["readers"]`` says which processes lack what. They go on opening
+                it for a minute: try again.
             VersionNotReady: the version is not finalised, or retired.
         """
-        body = build(AliasMove, version=version, expected_version=expected, reason=reason)
+        body = build(
+            AliasMove,
+            version=version,
+            expected_version=expected,
+            reason=reason,
+            wait_for_readers_seconds=wait_for_readers_seconds,
+            force=force,
+        )
         return send("PUT", path("foundations", foundation, "aliases", alias), body, Alias)
 
     @operation

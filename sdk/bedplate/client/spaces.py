@@ -36,7 +36,7 @@ from bedplate.codecs import (
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
 from bedplate.wire.registry import Dtype
-from bedplate.wire.store import EmbedAnswer, EmbedRequest, Snapshot, Space, WriteAnswer
+from bedplate.wire.store import EmbedAnswer, EmbedRequest, OpenReader, Snapshot, Space, WriteAnswer
 
 AnyKeys = Sequence[int] | Sequence[str] | NDArray[Any]
 
@@ -131,6 +131,11 @@ class Spaces(Namespace[RunnerT]):
     def snapshots(self, reference: str) -> Steps[Listing[Snapshot]]:
         """What was published, newest first."""
         return get_list(_space(reference, "snapshots"), Snapshot)
+
+    @operation
+    def readers(self, reference: str) -> Steps[Listing[OpenReader]]:
+        """The processes that have the space open, each with the snapshot it answers from."""
+        return get_list(_space(reference, "readers"), OpenReader)
 
     @operation
     def lookup(self, reference: str, keys: AnyKeys, dtype: Dtype | None = None) -> Steps[Lookup]:

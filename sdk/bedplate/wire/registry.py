@@ -133,11 +133,17 @@ class UploadStatus(WireModel):
 
 
 class AliasMove(WireModel):
-    """Compare-and-swap: ``expected_version`` is what the caller believes it points at (None: not set yet)."""
+    """Compare-and-swap: ``expected_version`` is what the caller believes it points at (None: not set yet).
+
+    The processes that serve the alias's spaces open those of the new version first. ``force`` moves it at
+    once; the first requests then wait until the new version is open.
+    """
 
     version: int
     expected_version: int | None = None
     reason: str = ""
+    wait_for_readers_seconds: float = Field(default=10.0, ge=0, le=30)
+    force: bool = False
 
 
 class Alias(WireModel):

@@ -77,6 +77,20 @@ class SpaceFiles(WireModel):
     segments: list[SpaceSegment]
 
 
+class OpenReader(WireModel):
+    """A process that has the space open. A killed process is listed for some seconds more."""
+
+    reader: str = Field(description="id of the process, made when it started")
+    service: str = Field(examples=["api"])
+    process: str = Field(description="host name and process id")
+    url: str
+    snapshot: int = Field(description="the one it answers from; 0: it has writes only")
+    sequence: int = Field(description="it answers with every write up to this one, or a later one")
+    newest: bool = Field(description="whether that snapshot is the published one")
+    in_use: bool = Field(description="false: opened ahead, or not asked for lately")
+    seen_at: datetime
+
+
 class LookupRequest(WireModel):
     keys: list[AnyKey] = Field(min_length=1, max_length=10_000, examples=[[1193, 661, 914]])
 

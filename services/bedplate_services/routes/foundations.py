@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from bedplate.wire.common import Page
 from bedplate.wire.registry import Alias, AliasChange, AliasMove, Foundation, FoundationCreate
 from bedplate_registry import aliases, foundations
+from bedplate_services import alias_moves
 from bedplate_services.auth import Caller
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, PathName, page
@@ -39,12 +40,14 @@ def get_foundation(house: House, caller: Caller, foundation: PathName) -> Founda
 def move_alias(
     house: House, caller: Caller, foundation: PathName, alias: PathName, document: AliasMove
 ) -> Alias:
-    """Compare-and-swap: 412 unless the alias points at ``expected_version`` (null: is not set yet)."""
-    with house.registry.write() as session:
+    """Compare-and-swap: 412 unless the alias points at ``expected_version`` (null: is not set yet).
+
+    Every process that serves the alias's spaces opens those of the new version first; 409
+    `readers_not_ready` names those that did not within `wait_for_readers_seconds`, unless `force` is set.
+    """
+    with house.registry.read() as session:
         caller.require_owner(foundations.owner(session, foundation))
-        moved = aliases.move(session, foundation, alias, document, caller.name, house.now())
-    house.directory.forget()
-    return moved
+    return alias_moves.move(house, foundation, alias, document, caller.name)
 
 
 @router.get("/{foundation}/aliases", summary="List a foundation's aliases", tags=["aliases"])

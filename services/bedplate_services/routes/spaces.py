@@ -26,6 +26,7 @@ from bedplate.wire.store import (
     DeleteRequest,
     EmbedAnswer,
     EmbedRequest,
+    OpenReader,
     Snapshot,
     Space,
     UpsertRequest,
@@ -38,8 +39,9 @@ from bedplate_services.openapi import bulk_body, problem_responses
 from bedplate_services.routes.common import House, PathName, page
 from bedplate_services.searches import matrix
 from bedplate_services.version_spaces import resolve, signature_of, space_of
-from bedplate_store import embedding_jobs, jobs, snapshots, spaces, writes
+from bedplate_store import embedding_jobs, jobs, reader_processes, snapshots, spaces, writes
 from bedplate_store.jobs import PartitionSpec, Stage
+from bedplate_store.spaces import SpaceKey
 
 router = APIRouter(prefix="/v1/spaces", tags=["spaces"])
 Reference = Annotated[str, Path(max_length=128, examples=["core@7"])]
@@ -89,6 +91,19 @@ def list_snapshots(house: House, version: Resolved, space: PathName) -> Page[Sna
     space_of(house, version, space)
     with house.store.read() as session:
         return page(snapshots.list_snapshots(session, version.foundation, version.version, space))
+
+
+@router.get(
+    _SPACE + "/readers", summary="List the processes that have a space open", responses=problem_responses(409)
+)
+def list_readers(house: House, version: Resolved, space: PathName) -> Page[OpenReader]:
+    """Each with the snapshot it answers from. Nobody: the first request opens the space, and so does
+    publishing it where an older version is being read.
+    """
+    space_of(house, version, space)
+    key = SpaceKey(version.foundation, version.version, space)
+    with house.store.read() as session:
+        return page(reader_processes.list_readers(session, key, house.now()))
 
 
 @router.post(

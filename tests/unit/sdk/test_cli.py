@@ -54,6 +54,7 @@ LISTS = {
     "evaluations list": "evaluations",
     "spaces list": "spaces",
     "spaces snapshots core@7/item": "spaces/core@7/item/snapshots",
+    "spaces readers core@7/item": "spaces/core@7/item/readers",
     "jobs list": "jobs",
 }
 
@@ -175,6 +176,39 @@ def test_an_alias_moves_from_where_it_points(platform, run):
     run("aliases", "move", "core@production", "7", "--expected", "0")
     assert json.loads(platform.requests[-1].content)["expected_version"] is None
     assert run("aliases", "move", "core@6", "7")[0] == 2
+
+
+def test_an_alias_moves_whether_readers_are_ready_or_not(platform, run):
+    url = "/v1/foundations/core/aliases/production"
+    platform.on(f"PUT {url}", httpx.Response(200, json=ALIAS))
+    run("aliases", "move", "core@production", "7", "--expected", "6", "--wait", "2.5")
+    sent = json.loads(platform.requests[-1].content)
+    assert (sent["wait_for_readers_seconds"], sent["force"]) == (2.5, False)
+    run("aliases", "move", "core@production", "7", "--expected", "6", "--force")
+    assert json.loads(platform.requests[-1].content)["force"] is True
+    platform.on(f"PUT {url}", problem(409, "readers_not_ready", "api/7 has not opened it"))
+    code, _, err = run("aliases", "move", "core@production", "7", "--expected", "6")
+    assert code != 0
+    assert "api/7" in err
+
+
+def test_readers_of_a_space(platform, run):
+    reader = {
+        "reader": "1",
+        "service": "api",
+        "process": "host/7",
+        "url": "http://a",
+        "snapshot": 5,
+        "sequence": 12,
+        "newest": True,
+        "in_use": False,
+        "seen_at": CREATED,
+    }
+    page = {"items": [reader], "next": None}
+    platform.on("GET /v1/spaces/core@7/item/readers", httpx.Response(200, json=page))
+    code, out, _ = run("spaces", "readers", "core@7/item")
+    assert code == 0
+    assert out.splitlines()[1].split()[:7] == ["api", "host/7", "http://a", "5", "yes", "12", "no"]
 
 
 def test_an_alias_that_is_not_set_yet_is_set(platform, run):

@@ -116,7 +116,13 @@ def test_a_problem_becomes_its_class(platform, client):
         client.aliases.move("core", "production", 7, 6)
     assert caught.value.context == {"actual_version": 8}
     assert caught.value.request_id == "from-header"
-    assert json.loads(platform.requests[0].content) == {"version": 7, "expected_version": 6, "reason": ""}
+    assert json.loads(platform.requests[0].content) == {
+        "version": 7,
+        "expected_version": 6,
+        "reason": "",
+        "wait_for_readers_seconds": 10.0,
+        "force": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ class Readers:
 
 
 class Setting:
-    def __init__(self) -> None:
+    def __init__(self, stale_seconds: float = 1.0) -> None:
         self.now = 0.0
         self.readers = Readers()
         self.directory = SpaceDirectory(
             None,  # type: ignore[arg-type]  # numbers need no registry
             self.readers,  # type: ignore[arg-type]  # all it is asked for
             fresh_seconds=0.25,
-            stale_seconds=1.0,
+            stale_seconds=stale_seconds,
             clock=lambda: self.now,
         )
 
@@ -82,6 +82,18 @@ def test_forgetting_while_one_is_being_opened(setting: Setting) -> None:
         assert setting.readers.opened == 1
         await setting.reader(0.0)
         assert setting.readers.opened == 2, "what was opened before the write is not used after it"
+
+    asyncio.run(run())
+
+
+def test_an_answer_nobody_may_use_any_more_lets_its_reader_go() -> None:
+    async def run() -> None:
+        setting = Setting(stale_seconds=0.01)
+        address = ("core@7", "item")
+        await setting.reader(0.0)
+        assert address in setting.directory._located
+        await asyncio.sleep(0.05)
+        assert address not in setting.directory._located
 
     asyncio.run(run())
 

@@ -1,4 +1,4 @@
-"""Spaces, snapshots and writes."""
+"""Spaces, snapshots and writes, and the processes that read them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("team", key_text(63), nullable=False),
         sa.Column("snapshot", sa.Integer(), nullable=True),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("wanted_until", UtcTime(), nullable=True),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("updated_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_spaces"),
@@ -60,9 +61,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_writes_space_id"),
     )
     op.create_index("ix_writes_digest", "writes", ["digest"])
+    op.create_table(
+        "readers",
+        sa.Column("id", key_text(64), nullable=False),
+        sa.Column("service", key_text(63), nullable=False),
+        sa.Column("process", key_text(256), nullable=False),
+        sa.Column("url", key_text(256), nullable=False),
+        sa.Column("follows", sa.Boolean(), nullable=False),
+        sa.Column("spaces", sa.JSON(), nullable=False),
+        sa.Column("started_at", UtcTime(), nullable=False),
+        sa.Column("seen_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_readers"),
+    )
+    op.create_index("ix_readers_seen_at", "readers", ["seen_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_readers_seen_at", table_name="readers")
+    op.drop_table("readers")
     op.drop_index("ix_writes_digest", table_name="writes")
     op.drop_table("writes")
     op.drop_table("snapshots")

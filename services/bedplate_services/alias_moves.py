@@ -1,0 +1,92 @@
+"""Moving an alias so that nobody notices: first every process that follows it opens the new version.
+
+The registry knows versions and the store knows readers; neither knows the other, so they meet here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+
+from bedplate.errors import NotFound, ReadersNotReady
+from bedplate.references import VersionReference
+from bedplate.wire.registry import Alias, AliasMove
+from bedplate_registry import aliases, versions
+from bedplate_services.composition import Platform
+from bedplate_store import reader_processes
+from bedplate_store.reader_processes import Unready
+
+_POLL_SECONDS = 0.05
+_WANTED = timedelta(minutes=1)
+_NAMED_MAX = 3
+
+
+def move(
+    house: Platform,
+    foundation: str,
+    alias: str,
+    document: AliasMove,
+    moved_by: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Alias:
+    """Wait for the readers, then move, compare-and-swap.
+
+    Raises:
+        AliasMoved, VersionNotReady, NotFound: see :func:`bedplate_registry.aliases.move`.
+        ReadersNotReady: a process that serves the alias's spaces has not opened the version in time.
+    """
+    current = _points_at(house, foundation, alias, document)
+    if current is not None and current == document.expected_version and not document.force:
+        _wait_for_readers(house, foundation, current, document, sleep)
+    with house.registry.write() as session:
+        moved = aliases.move(session, foundation, alias, document, moved_by, house.now())
+    house.directory.forget()
+    return moved
+
+
+def _points_at(house: Platform, foundation: str, alias: str, document: AliasMove) -> int | None:
+    """Where the alias points now. None: there is nothing to wait for, as it is not set and nobody can be
+    reading through it, or it will not move.
+    """
+    with house.registry.read() as session:
+        target = versions.resolve(session, VersionReference(foundation, str(document.version)))
+        if target.state != "ready":
+            return None
+        try:
+            return aliases.get(session, foundation, alias).version
+        except NotFound:
+            return None
+
+
+def _wait_for_readers(
+    house: Platform, foundation: str, current: int, document: AliasMove, sleep: Callable[[float], None]
+) -> None:
+    deadline = time.monotonic() + document.wait_for_readers_seconds
+    asked = False
+    while lacking := _lacking(house, foundation, current, document.version):
+        if not asked:
+            with house.store.write() as session:
+                until = house.now() + timedelta(seconds=document.wait_for_readers_seconds) + _WANTED
+                reader_processes.want(session, foundation, document.version, until)
+            asked = True
+        if time.monotonic() >= deadline:
+            raise _not_ready(foundation, document, lacking)
+        sleep(_POLL_SECONDS)
+
+
+def _lacking(house: Platform, foundation: str, current: int, target: int) -> list[Unready]:
+    with house.store.read() as session:
+        return reader_processes.unready_for(session, foundation, current, target, house.now())
+
+
+def _not_ready(foundation: str, document: AliasMove, lacking: list[Unready]) -> ReadersNotReady:
+    named = "; ".join(f"{one.process}: {one.space}, {one.reason}" for one in lacking[:_NAMED_MAX])
+    more = f"; and {len(lacking) - _NAMED_MAX} more" if len(lacking) > _NAMED_MAX else ""
+    return ReadersNotReady(
+        f"Not every reader has {foundation}@{document.version} open after "
+        f"{document.wait_for_readers_seconds:g} s ({named}{more}). They go on opening it: try again in a "
+        "moment, embed what is not published, or move with force and let first requests wait.",
+        readers=[asdict(one) for one in lacking],
+    )
