@@ -12,14 +12,14 @@ help: ## this list
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bedplate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	@echo "Installing into $(VENV) (about 1.5 GB with torch, some minutes the first time) ..."
+	@echo "Installing into $(VENV) (about 1.7 GB with torch, some minutes the first time) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,cpu,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --editable '.[server,cpu,dev]'
 	@touch $@
 
 install: $(STAMP) ## .venv with everything in it
 
-demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves it running, SEEDS=2, DATASET=synthetic|DIR
+demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves it running, SEEDS=1 is quicker, DATASET=synthetic|DIR
 	@$(BIN)/bedplate demo --dataset $(or $(DATASET),movielens-1m) $(if $(KEEP),--keep) $(if $(SEEDS),--seeds $(SEEDS))
 
 up: $(STAMP) ## the platform on this machine, until Ctrl-C

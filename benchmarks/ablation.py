@@ -27,7 +27,7 @@ SMOOTHING = 20.0
 
 def main() -> None:
     options = _parser().parse_args()
-    world = movielens.load()
+    world = movielens.read(movielens.fetch(movielens.default_cache()))
     cuts, times = world.cuts(), world.times()
     last = world.window(cuts.training_end, cuts.end)
     train_end = int(times[int(options.share * len(times))])

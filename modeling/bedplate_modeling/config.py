@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
@@ -202,9 +203,15 @@ class ExpertConfig(_JsonConfig):
         _require(not strays, f"spaces {strays} are not of the pinned version {self.foundation_version}")
 
     @classmethod
-    def one_stage(cls, surface: str, **changes: Any) -> ExpertConfig:
-        """The same network without the foundation: the baseline of equal serving compute."""
-        return cls(surface, foundation_inputs="none", **changes)
+    def one_stage(cls, surface: str, tae_dim: int = 0, **changes: Any) -> ExpertConfig:
+        """The same network without the foundation.
+
+        Args:
+            tae_dim: make ``hidden`` so much wider that a candidate costs as many multiply-adds as it would
+                ``on_tae`` of this dim: the baseline of equal serving compute. 0: leave it as it is.
+        """
+        same = cls(surface, foundation_inputs="none", **changes)
+        return replace(same, hidden=_equal_width(same.dim, same.hidden, tae_dim)) if tae_dim else same
 
     @classmethod
     def on_tae(cls, surface: str, version: str, dim: int, **changes: Any) -> ExpertConfig:
@@ -215,3 +222,14 @@ class ExpertConfig(_JsonConfig):
     def on_vectors(cls, surface: str, version: str, dim: int, **changes: Any) -> ExpertConfig:
         """Pinned to the spaces ``{version}/user`` and ``{version}/item``."""
         return cls(surface, "vectors", dim, version, (f"{version}/user", f"{version}/item"), **changes)
+
+
+def _equal_width(dim: int, hidden: int, tae_dim: int) -> int:
+    """The least width w of the fusion networks without TAE that costs what ``hidden`` costs with them.
+
+    Without: dim w (first fusion) + (w + 2 dim) w (second) + w (head). With TAE also tae_dim hidden (their
+    projection) + hidden^2 (its place in the first fusion). The rest of the network is the same for both.
+    """
+    linear = 3 * dim + 1
+    wanted = hidden * (hidden + linear) + hidden * (tae_dim + hidden)
+    return math.ceil((math.sqrt(linear * linear + 4 * wanted) - linear) / 2)

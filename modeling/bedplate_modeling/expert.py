@@ -3,8 +3,8 @@
 
 FM embedding module (normalise, regularise) and a light HSTU over the recent same-surface history meet in the
 FM fusion; the expert fusion adds the item's and the user's own features; then the task head (arXiv
-2508.02929, expert model). With ``foundation_inputs="none"`` the same network is the one-stage baseline of
-equal serving compute.
+2508.02929, expert model). With ``foundation_inputs="none"`` the same network, made wider by
+``ExpertConfig.one_stage``, is the one-stage baseline of equal serving compute.
 
 Legend: N candidates, R requests, L history places, D width of the foundation's vectors, C width of the
 expert, F feature values of an item, G hidden width.

@@ -59,7 +59,7 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave the platform running and print its URLs.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Registry and store; 0: any free port.")] = 0,
     output: Annotated[Path, typer.Option(help="Where the result is written.")] = Path("bedplate-demo.json"),
-    seeds: Annotated[int, typer.Option(min=1, help="Experts trained per variant.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Experts trained per variant.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
     column: Annotated[
         list[str] | None,

@@ -27,6 +27,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "(e) TAE of core@2" in done.stdout
+    assert "Finished in " in done.stdout
     found: dict[str, Any] = json.loads(output.read_text())
     return found
 
@@ -39,6 +40,27 @@ def test_the_foundation_helps_every_surface(result: dict[str, Any]) -> None:
         assert ne["e"] < 0.95 * ne["b"], "the expert on TAE should beat the one without, clearly"
         assert ne["e"] < ne["d"], "the better foundation should make the better expert"
         assert row["foundation"]["core@2"]["ne"] < row["foundation"]["core@1"]["ne"]
+
+
+def test_the_base_rate_is_measured_like_every_other_variant(result: dict[str, Any]) -> None:
+    for row in result["surfaces"]:
+        assert row["mean_ne"]["a"] == pytest.approx(1.0, abs=1e-9)
+        assert row["mean_auc"]["a"] == 0.5
+        assert 0 < row["label_rate"] < 1
+        assert set(row["mean_ne"]) == {"a", "b", "b+", "c", "d", "e"} == set(row["ne_spread"])
+
+
+def test_every_event_belongs_to_a_surface(result: dict[str, Any]) -> None:
+    assert set(result["surface_rows"]) == {"feed", "groups", "reels"}
+    assert sum(result["surface_rows"].values()) == 48_000
+    for row in result["surfaces"]:
+        assert 0 < row["rows"] < result["surface_rows"][row["surface"]]
+
+
+def test_the_time_is_told_from_the_start_of_the_process(result: dict[str, Any]) -> None:
+    steps = result["seconds"]
+    assert sum(steps.values()) < result["total_seconds"], "what lies between the steps counts, too"
+    assert {title[0] for title in steps} == set("01234567")
 
 
 def test_reads_never_fail_nor_mix_while_the_alias_moves(result: dict[str, Any]) -> None:

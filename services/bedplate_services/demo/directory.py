@@ -33,7 +33,7 @@ def read_directory(directory: Path, how: EventFormat) -> World:
         raise InvalidRequest(
             f"The labels in {directory} are {sorted(labels)[:5]}: both 0 and 1 are needed, and nothing else."
         )
-    return World(directory.name, TERMS, events.drop_columns(["features"]), _catalogue(events))
+    return World(directory.name, events.drop_columns(["features"]), _catalogue(events))
 
 
 def _catalogue(events: pa.Table) -> dict[str, dict[str, Any]]:

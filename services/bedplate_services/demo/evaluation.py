@@ -16,6 +16,7 @@ from bedplate.wire.serving import RankAnswer
 from bedplate.wire.store import TrainingSet, TrainingSetCreate
 from bedplate_modeling.expert import ExpertModel
 from bedplate_modeling.expert_training import train_expert
+from bedplate_modeling.training import TrainingProgress
 from bedplate_services.demo.experts import (
     Features,
     Score,
@@ -26,6 +27,7 @@ from bedplate_services.demo.experts import (
     score,
 )
 from bedplate_services.demo.past_rows import past_rows
+from bedplate_services.demo.progress import Bar
 from bedplate_services.demo.report import SurfaceResult
 
 HISTORY_LENGTH = 16
@@ -70,20 +72,22 @@ class SurfaceTeam:
         past: pa.Table,
         variants: list[Variant],
         seeds: int,
-        advance: Callable[[int], None],
+        bar: Bar,
     ) -> None:
-        """Train ``seeds`` experts of each variant on the same rows, and one where all the past is taken."""
+        """Train ``seeds`` experts of each variant on the same rows; the bar counts the rows."""
         base = base_rows(data, self.features, self.surface)
         for variant in variants:
+            bar.stage(f"{self.surface} ({variant.key}), rows")
             if variant.all_past:
                 rows = past_rows(past, self.surface, self.features, HISTORY_LENGTH)
             else:
                 rows = rows_for(base, data, variant, self.client)
             config = variant.config(self.surface, self.dim, **self.changes)
             self.models[variant.key] = []
-            for seed in range(1 if variant.all_past else seeds):
-                self.models[variant.key].append(train_expert(rows, config, seed))
-                advance(len(rows))
+            for seed in range(seeds):
+                bar.stage(f"{self.surface} ({variant.key}), seed {seed}")
+                watch = _share_of(len(rows), bar.advance)
+                self.models[variant.key].append(train_expert(rows, config, seed, watch))
 
     def publish(self, variants: list[Variant], training_set: TrainingSet) -> None:
         """Register the first seed's model of each variant as the next version of the surface's one expert.
@@ -103,18 +107,25 @@ class SurfaceTeam:
         data: TrainingSetData,
         variants: list[Variant],
         window: tuple[datetime, datetime],
+        bar: Bar,
         task: str = "label",
     ) -> SurfaceResult:
         """Score the evaluation set by every model; the results are recorded in the registry too."""
         label = data.rows["label"].to_numpy().astype(np.float32)
-        result = SurfaceResult(self.surface, len(label), float(label.mean()))
+        rate = float(label.mean(dtype=np.float64))
+        result = SurfaceResult(self.surface, len(label), rate)
+        result.scores["a"] = [Score.of(label, np.full(len(label), rate))]
         base = base_rows(data, self.features, self.surface)
         found, first = np.zeros(len(label), np.bool_), {}
         for variant in variants:
             rows = rows_for(base, data, variant, self.client)
             if rows.user_found_N is not None and rows.item_found_N is not None:
                 found = rows.user_found_N & rows.item_found_N
-            predicted = [score(model, rows) for model in self.models[variant.key]]
+            bar.stage(f"{self.surface} ({variant.key})")
+            predicted = []
+            for model in self.models[variant.key]:
+                predicted.append(score(model, rows))
+                bar.advance(1)
             first[variant.key] = predicted[0]
             result.scores[variant.key] = [Score.of(label, one) for one in predicted]
         result.vectors_found = float(found.mean())
@@ -167,3 +178,16 @@ class SurfaceTeam:
             record(version, own, "foundation", None)
         for key, number in self.published.items():
             record(f"{self.surface}-ranker@{number}", result.scores[key][0], "tae", 0)
+
+
+def _share_of(rows: int, advance: Callable[[int], None]) -> Callable[[TrainingProgress], None]:
+    """Turns a training run's progress over its epochs into the share of ``rows`` that is done."""
+    told = 0
+
+    def watch(progress: TrainingProgress) -> None:
+        nonlocal told
+        done = rows * progress.done // progress.total
+        advance(done - told)
+        told = done
+
+    return watch

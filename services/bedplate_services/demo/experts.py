@@ -34,12 +34,14 @@ class Variant:
     inputs: str
     version: str | None
     all_past: bool = False
-    """Whether it learns from the surface's whole past instead of the rows that have TAE. Trained once."""
+    """Whether it learns from the surface's whole past instead of the rows that have TAE."""
 
     def config(self, surface: str, dim: int, **changes: Any) -> ExpertConfig:
-        """The same network for every variant, but for the foundation's inputs."""
+        """The same network for every variant, but for the foundation's inputs; without them it is wider,
+        until serving costs the same.
+        """
         if self.version is None:
-            return ExpertConfig.one_stage(surface, **changes)
+            return ExpertConfig.one_stage(surface, dim, **changes)
         if self.inputs == "vectors":
             return ExpertConfig.on_vectors(surface, self.version, dim, **changes)
         return ExpertConfig.on_tae(surface, self.version, dim, **changes)
@@ -141,5 +143,5 @@ class Score:
     auc: float
 
     @classmethod
-    def of(cls, label: NDArray[np.float32], probability: NDArray[np.float32]) -> Score:
+    def of(cls, label: NDArray[np.float32], probability: NDArray[np.floating]) -> Score:
         return cls(normalized_entropy(label, probability), auc(label, probability))

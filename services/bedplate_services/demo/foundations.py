@@ -13,12 +13,13 @@ import pyarrow as pa
 from bedplate import Client
 from bedplate.errors import InternalError
 from bedplate.wire.registry import Version
-from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification, Job
+from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification
 from bedplate_modeling.checkpoints import save_checkpoint
 from bedplate_modeling.config import FoundationConfig
 from bedplate_modeling.events import Catalogue, Events
 from bedplate_modeling.foundation import FoundationModel
 from bedplate_modeling.training import TrainingProgress, train_foundation
+from bedplate_services.demo.progress import Bar
 from bedplate_services.demo.stage import FOUNDATION
 from bedplate_services.demo.worlds import from_microseconds
 
@@ -65,7 +66,13 @@ def train(data: Data, config: FoundationConfig, seed: int, advance: Callable[[in
 
 
 def publish(
-    client: Client, model: FoundationModel, *, window: tuple[int, int], parent: int | None, description: str
+    client: Client,
+    model: FoundationModel,
+    bar: Bar,
+    *,
+    window: tuple[int, int],
+    parent: int | None,
+    description: str,
 ) -> Version:
     """Save the checkpoint, upload it in parts and finalise the version."""
     with tempfile.TemporaryDirectory(prefix="bedplate-checkpoint-") as folder:
@@ -76,6 +83,7 @@ def publish(
             parent=parent,
             training_window=(from_microseconds(window[0]), from_microseconds(window[1])),
             description=description,
+            progress=lambda _file, done, total: bar.reach(done, total),
         )
 
 
@@ -90,29 +98,17 @@ class Embedded:
     index_kind: str
 
 
-def embed(client: Client, reference: str, as_of: datetime, advance: Callable[[int], None]) -> Embedded:
-    """Embed, index and publish one space, waiting for the job.
+def embed(client: Client, reference: str, as_of: datetime, bar: Bar) -> Embedded:
+    """Embed, index and publish one space, waiting for the job and showing all of its stages.
 
     Raises:
         BedplateError: the job failed; its reason is in the detail.
     """
     kind: IndexKind = "hnsw" if reference.endswith("/item") else "auto"  # items are searched, users looked up
     request = EmbedRequest(as_of=as_of, index=IndexSpecification(kind=kind, recall_target=0.99))
-    job = client.jobs.watch(client.spaces.embed(reference, request), _rows_of(advance))
+    job = client.jobs.watch(client.spaces.embed(reference, request), bar.follow)
     snapshot = client.spaces.snapshots(reference)[0]
     if job.started_at is None or job.finished_at is None or snapshot.recall_at_10 is None:
         raise InternalError(f"job {job.id} has finished, but has no times or no measured recall")
     seconds = (job.finished_at - job.started_at).total_seconds()
     return Embedded(reference, snapshot.rows, seconds, snapshot.recall_at_10, snapshot.index_kind)
-
-
-def _rows_of(advance: Callable[[int], None]) -> Callable[[Job], None]:
-    seen = 0
-
-    def watch(job: Job) -> None:
-        nonlocal seen
-        done = sum(stage.done for stage in job.progress if stage.stage == "embed")
-        advance(done - seen)
-        seen = done
-
-    return watch

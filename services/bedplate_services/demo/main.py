@@ -14,11 +14,10 @@ from rich.console import Console
 from bedplate import Client
 from bedplate.datasets import EventFormat
 from bedplate.errors import InvalidRequest
-from bedplate_services.demo import movielens, synthetic
-from bedplate_services.demo.directory import read_directory
 from bedplate_services.demo.loop import Loop
-from bedplate_services.demo.progress import Steps
+from bedplate_services.demo.progress import Steps, process_start
 from bedplate_services.demo.report import Result
+from bedplate_services.demo.sources import source_of
 from bedplate_services.demo.worlds import World
 from bedplate_services.supervisor.command import StopSignals, announce
 from bedplate_services.supervisor.platform import Platform
@@ -44,7 +43,7 @@ class Options:
     keep: bool = False
     port: int = 0
     output: Path = Path("bedplate-demo.json")
-    seeds: int = 1
+    seeds: int = 2
     as_json: bool = False
     events: EventFormat = field(default_factory=lambda: EventFormat(assume_utc=True))
 
@@ -67,17 +66,21 @@ def run(options: Options, console: Console) -> Result:
         BedplateError: something the user can mend; its detail says how.
     """
     options.check()
-    steps = Steps(console)
-    with steps.step("0 reading the data", 1):
-        world = load_world(options.dataset, options.events)
-    console.print(world.terms, highlight=False)
+    source = source_of(options.dataset, options.events)
+    console.print(source.terms, highlight=False)
+    steps = Steps(console, process_start())
+    world = source.read(steps)
     folder = options.data or Path(tempfile.mkdtemp(prefix="bedplate-demo-"))
     platform = Platform(folder, port=options.port, report=console.print)
     try:
-        with steps.step("0 starting the platform", len(platform.names)) as advance:
-            platform.start(became_ready=lambda _name: advance(1))
+        with steps.step("0 starting the platform", len(platform.names)) as bar:
+            platform.start(became_ready=lambda _name: bar.advance(1))
         with Client(url=platform.url, token=platform.token) as client:
             result = Loop(client, world, options.seeds, steps).run()
+        if not options.keep:
+            with steps.step("7 stopping the platform", None):
+                platform.stop()
+        result.seconds, result.total_seconds = dict(steps.seconds), steps.total_seconds()
         _print(result, options.as_json)
         result.write(options.output)
         console.print(f"All figures: {options.output}", highlight=False)
@@ -116,18 +119,3 @@ def _keep(platform: Platform, console: Console, world: World) -> None:
     console.print(
         f"Stopped. bedplate up --data {root} goes on with it; rm -r {root} removes it.", highlight=False
     )
-
-
-def load_world(dataset: str, how: EventFormat) -> World:
-    """The world that a name or a directory stands for.
-
-    Raises:
-        InvalidRequest: neither a name nor a directory, or one without readable events.
-    """
-    if dataset == "movielens-1m":
-        return movielens.load()
-    if dataset == "synthetic":
-        return synthetic.make()
-    if not Path(dataset).is_dir():
-        raise InvalidRequest(f"{dataset!r} is neither movielens-1m, nor synthetic, nor a directory.")
-    return read_directory(Path(dataset), how)

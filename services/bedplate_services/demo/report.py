@@ -16,11 +16,15 @@ from bedplate_registry.transfer_ratios import SIGNIFICANT_GAIN
 from bedplate_services.demo.experts import Score
 from bedplate_services.demo.foundations import Embedded
 from bedplate_services.demo.latency import Latency
+from bedplate_services.demo.progress import in_words
 
 
 @dataclass
 class SurfaceResult:
     """One row of the table: evaluation rows, their label rate, and every seed's scores of every variant.
+
+    Variant ``a`` is the base rate, a constant prediction of the rate of the very rows that are evaluated: it
+    has one score, as no seed plays a part in it.
 
     ``vectors_found`` is the share of rows whose user and item both have a vector in the snapshot, and
     ``where_found`` the scores of the first seed on those rows alone.
@@ -62,6 +66,8 @@ class Result:
     seeds: int
     versions: tuple[str, str]
     variants: dict[str, str]
+    surface_rows: dict[str, int]
+    """Surface -> events in the whole world."""
     surfaces: list[SurfaceResult] = field(default_factory=list)
     index: list[Embedded] = field(default_factory=list)
     embed_rows_per_second: float = 0.0
@@ -73,6 +79,9 @@ class Result:
     served_sample: int = 0
     served_difference: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    """Step -> wall-clock seconds."""
+    total_seconds: float = 0.0
+    """From the start of the process, steps and all between them, to the printing of this."""
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
@@ -91,6 +100,8 @@ class Result:
         for table in (self.ne_table(), self.auc_table(), self.platform_table()):
             console.print(table)
         console.print(self.vectors_found())
+        outside = self.total_seconds - sum(self.seconds.values())
+        console.print(f"Finished in {in_words(self.total_seconds)}, {outside:.1f} s of it outside the steps.")
         console.print(
             "TR: transfer ratio of the expert's move from (d) to (e), arXiv 2508.02929; - without a gain"
         )
@@ -106,8 +117,9 @@ class Result:
     def ne_table(self) -> Table:
         """NE of every variant, one column per surface."""
         table = self._table("NE (lower is better, 1 is the base rate)")
-        table.add_row("rows", *(f"{row.rows:,}" for row in self.surfaces))
-        table.add_row("(a) base rate", *("1.0000" for _ in self.surfaces))
+        table.add_row("events in all", *(f"{self.surface_rows[row.surface]:,}" for row in self.surfaces))
+        table.add_row("rows evaluated", *(f"{row.rows:,}" for row in self.surfaces))
+        table.add_row("(a) base rate", *(f"{row.ne('a'):.4f}" for row in self.surfaces))
         for key, title in self.variants.items():
             table.add_row(f"({key}) {title}", *(f"{row.ne(key):.4f}" for row in self.surfaces))
         for version in self.versions:
@@ -118,7 +130,7 @@ class Result:
             changes = (100 * (row.ne("e") / row.ne(key) - 1) for row in self.surfaces)
             table.add_row(f"(e) against ({key})", *(f"{change:+.1f} %" for change in changes))
         if self.seeds > 1:
-            for key in ("b", "e"):
+            for key in self.variants:
                 table.add_row(f"spread of ({key})", *(f"{row.spread(key):.4f}" for row in self.surfaces))
         ratios = (row.transfer(*self.versions) for row in self.surfaces)
         table.add_row("TR", *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
@@ -127,7 +139,7 @@ class Result:
     def auc_table(self) -> Table:
         """AUC of every variant, one column per surface."""
         table = self._table("AUC")
-        table.add_row("(a) base rate", *("0.5000" for _ in self.surfaces))
+        table.add_row("(a) base rate", *(f"{row.auc('a'):.4f}" for row in self.surfaces))
         for key, title in self.variants.items():
             table.add_row(f"({key}) {title}", *(f"{row.auc(key):.4f}" for row in self.surfaces))
         for version in self.versions:

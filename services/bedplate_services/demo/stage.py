@@ -30,7 +30,7 @@ class Cast:
     surfaces: dict[str, Client]
 
 
-def create_cast(platform: Client, surfaces: list[str]) -> Cast:
+def create_cast(platform: Client, surfaces: list[str], advance: Callable[[int], None]) -> Cast:
     """Create the foundation, one team per surface, and a token for each team."""
 
     def team_client(team: str, description: str) -> Client:
@@ -40,11 +40,11 @@ def create_cast(platform: Client, surfaces: list[str]) -> Cast:
 
     foundation = team_client(FOUNDATION_TEAM, "publishes the foundation model")
     foundation.foundations.create(FOUNDATION, team=FOUNDATION_TEAM, description="HSTU over all surfaces")
-    clients = {
-        surface: team_client(f"{surface}-team", f"ranks the {surface} surface") for surface in surfaces
-    }
+    clients: dict[str, Client] = {}
     for surface in surfaces:
+        clients[surface] = team_client(f"{surface}-team", f"ranks the {surface} surface")
         platform.surfaces.create(surface, team=f"{surface}-team")
+        advance(1)
     return Cast(platform, foundation, clients)
 
 

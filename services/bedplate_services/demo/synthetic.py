@@ -50,7 +50,7 @@ def make(*, users: int = 800, items: int = 120, events_per_user: int = 60, seed:
         surface: normalized_entropy(label_E[names == surface], probability_E[names == surface])
         for surface in SURFACES
     }
-    return World("synthetic", TERMS, events, features, bayes)
+    return World("synthetic", events, features, bayes)
 
 
 def _visits(

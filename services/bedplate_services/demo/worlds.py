@@ -41,21 +41,24 @@ class World:
 
     Attributes:
         name: what the world is called in the report.
-        terms: the terms under which the data may be used; printed before anything else.
         events: user, item, action, surface (string), event_time (timestamp[us, UTC]), label (float32).
         items: item key -> features.
         bayes_ne: surface -> NE of the process that made the labels, where it is known (synthetic worlds).
     """
 
     name: str
-    terms: str
     events: pa.Table
     items: Mapping[str, Mapping[str, Any]]
     bayes_ne: Mapping[str, float] | None = None
 
     @property
     def surfaces(self) -> list[str]:
-        return sorted(pc.unique(self.events["surface"]).to_pylist())
+        return sorted(self.surface_rows())
+
+    def surface_rows(self) -> dict[str, int]:
+        """Surface -> number of its events."""
+        counts = pc.value_counts(self.events["surface"]).to_pylist()
+        return {one["values"]: one["counts"] for one in sorted(counts, key=lambda one: one["values"])}
 
     def times(self) -> NDArray[np.int64]:
         """int64 [E]: event times, microseconds since the epoch."""

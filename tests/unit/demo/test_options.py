@@ -12,7 +12,8 @@ from bedplate.datasets import EventFormat
 from bedplate.errors import InvalidRequest
 from bedplate_services.demo import synthetic
 from bedplate_services.demo.loop import FEWEST_ROWS, measurable_surfaces
-from bedplate_services.demo.main import Options, load_world
+from bedplate_services.demo.main import Options
+from bedplate_services.demo.sources import source_of
 from bedplate_services.demo.worlds import World
 
 
@@ -35,14 +36,14 @@ def test_a_used_data_directory_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_dataset_names_the_known_ones() -> None:
     with pytest.raises(InvalidRequest, match="movielens-1m"):
-        load_world("movielens", EventFormat())
+        source_of("movielens", EventFormat())
 
 
 def _renamed_surface(world: World, rows: np.ndarray) -> World:
     names = np.asarray(world.events["surface"].to_pylist(), dtype=object)
     names[rows] = "late"
     events = world.events.set_column(3, "surface", pa.array(names.tolist()))
-    return World(world.name, world.terms, events, world.items)
+    return World(world.name, events, world.items)
 
 
 def test_a_surface_that_came_late_is_not_measured() -> None:
@@ -59,4 +60,4 @@ def test_no_surface_to_measure_is_an_error() -> None:
     column = world.events.column_names.index("label")
     ones = world.events.set_column(column, "label", pa.array([1.0] * len(world.events), pa.float32()))
     with pytest.raises(InvalidRequest, match="No surface"):
-        measurable_surfaces(World("ones", "", ones, world.items), world.cuts())
+        measurable_surfaces(World("ones", ones, world.items), world.cuts())

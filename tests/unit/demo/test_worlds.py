@@ -74,10 +74,10 @@ def test_windows_are_half_open_and_follow_each_other() -> None:
 
 
 def test_a_timeline_too_short_to_cut_says_so() -> None:
-    few = World("few", "", events([("a", 1)] * 10), {})
+    few = World("few", events([("a", 1)] * 10), {})
     with pytest.raises(InvalidRequest, match="at least 1000"):
         few.cuts()
-    together = World("together", "", events([("a", 1)] * 2000), {})
+    together = World("together", events([("a", 1)] * 2000), {})
     with pytest.raises(InvalidRequest, match="share one time"):
         together.cuts()
 
