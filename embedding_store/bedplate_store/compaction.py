@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import func, select
 
 from bedplate.wire.store import IndexSpecification, Snapshot
 from bedplate_store.database import Database, ReadSession
 from bedplate_store.objects import ObjectStore
 from bedplate_store.snapshots import PreparedSnapshot, current_sequence, prepare, publish
-from bedplate_store.spaces import SpaceKey
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
+from bedplate_store.spaces import SpaceKey, pending_rows
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
 
 PENDING_ROWS_MIN = 20_000
 PENDING_SHARE = 0.1
+PENDING_BYTES_MIN = 512 << 20
 PENDING_WRITES_MAX = 1_000
 
 
@@ -24,37 +26,33 @@ def due(
     *,
     pending_rows_min: int = PENDING_ROWS_MIN,
     pending_share: float = PENDING_SHARE,
+    pending_bytes_min: int = PENDING_BYTES_MIN,
     pending_writes_max: int = PENDING_WRITES_MAX,
 ) -> list[SpaceKey]:
     """The spaces worth compacting.
 
     Either their pending rows are at least ``pending_rows_min`` and ``pending_share`` of the snapshot's rows,
-    or their pending writes are at least ``pending_writes_max``, each of which a new reader has to open.
+    or at least ``pending_bytes_min``, which every reader holds in memory and scans, or their pending writes
+    are at least ``pending_writes_max``, each of which a new reader has to open.
     """
-    covered = func.coalesce(SnapshotRow.covers_sequence, 0)
     query = (
-        select(
-            SpaceRow.foundation,
-            SpaceRow.version,
-            SpaceRow.space,
-            func.coalesce(func.max(SnapshotRow.rows), 0),
-            func.sum(WriteRow.rows),
-            func.count(),
-        )
-        .select_from(SpaceRow)
+        select(SpaceRow, SnapshotRow)
         .outerjoin(
             SnapshotRow,
             (SnapshotRow.space_id == SpaceRow.id) & (SnapshotRow.number == SpaceRow.snapshot),
         )
-        .join(WriteRow, (WriteRow.space_id == SpaceRow.id) & (WriteRow.sequence > covered))
-        .group_by(SpaceRow.foundation, SpaceRow.version, SpaceRow.space)
+        .where(SpaceRow.sequence > func.coalesce(SnapshotRow.covers_sequence, 0))
         .order_by(SpaceRow.foundation, SpaceRow.version, SpaceRow.space)
     )
-    return [
-        SpaceKey(foundation, version, space)
-        for foundation, version, space, rows, pending, writes in session.execute(query)
-        if writes >= pending_writes_max or (pending >= pending_rows_min and pending >= pending_share * rows)
-    ]
+    found = []
+    for space, snapshot in session.execute(query):
+        pending = pending_rows(session, space)
+        writes = space.sequence - (0 if snapshot is None else snapshot.covers_sequence)
+        many = pending >= pending_rows_min and pending >= pending_share * (snapshot.rows if snapshot else 0)
+        heavy = pending * space.dim * np.dtype(space.dtype).itemsize >= pending_bytes_min
+        if many or heavy or writes >= pending_writes_max:
+            found.append(SpaceKey(space.foundation, space.version, space.space))
+    return found
 
 
 def prepare_compaction(

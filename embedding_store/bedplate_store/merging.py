@@ -15,6 +15,7 @@ from bedplate_store.column_writers import HashingFile, column_writer
 from bedplate_store.key_runs import Stretch, common_ranges, slice_keys
 from bedplate_store.keys import Keys, concatenate, sort_last_wins, take
 from bedplate_store.objects import ObjectStore
+from bedplate_store.packed_segments import is_packed
 from bedplate_store.segment_files import MANIFEST, FileInfo, SegmentInfo, VectorArray, describe, object_key
 from bedplate_store.segments import Segment, open_segment, write_segment
 
@@ -38,7 +39,7 @@ def merge_segments(
     shapes = {(each.info.key_type, each.info.dim, each.info.dtype) for each in segments}
     if len(shapes) != 1:
         raise InvalidRequest(f"segments merge only when they are alike; these are {sorted(shapes)}.")
-    if len(segments) == 1 and segments[0].info.tombstones == 0:
+    if len(segments) == 1 and segments[0].info.tombstones == 0 and not is_packed(objects, digests[0]):
         return segments[0].info
     building = cache_dir / "building"
     building.mkdir(parents=True, exist_ok=True)

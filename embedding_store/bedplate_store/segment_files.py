@@ -122,10 +122,14 @@ def column_bytes(column: Column) -> bytes:
 
 def read_column(path: Path | None, rows: int, key_type: KeyType) -> Column:
     """The key column of ``rows`` keys in a file; None: a column without keys."""
-    data = map_or_empty(path)
+    return column_of(map_or_empty(path), rows, key_type)
+
+
+def column_of(data: NDArray[np.uint8], rows: int, key_type: KeyType) -> Column:
+    """The key column of ``rows`` keys in the bytes of its file; no bytes: a column without keys."""
     if key_type == "int64":
         return Int64Column(data.view("<i8"))
-    if path is None:
+    if len(data) == 0:
         return StringColumn.build(StringKeys(data, np.zeros(1, np.int64)))
     ends = np.cumsum([8 * (rows + 1), 8 * rows, 4 * rows])
     offsets, hashes, hash_rows, heap = np.split(data, ends)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from bedplate.errors import Conflict, SnapshotMoved
 from bedplate.wire.registry import Dtype, KeyType, Metric
@@ -46,6 +46,7 @@ class PreparedSnapshot:
     index: IndexDocument | None
     covers_sequence: int
     expected_snapshot: int | None
+    specification: IndexSpecification | None
 
     @property
     def digest(self) -> str:
@@ -61,17 +62,19 @@ class PreparedSnapshot:
             "index": None if self.index is None else self.index.to_json(),
             "covers_sequence": self.covers_sequence,
             "expected_snapshot": self.expected_snapshot,
+            "specification": None if self.specification is None else self.specification.model_dump(),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PreparedSnapshot:
-        index = document["index"]
+        index, specification = document["index"], document["specification"]
         return cls(
             space=SpaceKey.parse(document["space"]),
             segment=SegmentInfo.from_json(document["segment"]),
             index=None if index is None else IndexDocument.from_json(index),
             covers_sequence=document["covers_sequence"],
             expected_snapshot=document["expected_snapshot"],
+            specification=None if specification is None else IndexSpecification.model_validate(specification),
         )
 
 
@@ -123,7 +126,9 @@ def prepare(
         finally:
             built.path.unlink(missing_ok=True)
         index = built.to_document()
-    return PreparedSnapshot(space, segment, index, plan.covers_sequence, plan.expected_snapshot)
+    return PreparedSnapshot(
+        space, segment, index, plan.covers_sequence, plan.expected_snapshot, specification
+    )
 
 
 def publish(
@@ -169,6 +174,16 @@ def list_snapshots(session: ReadSession, foundation: str, version: int, space: s
 def current_sequence(session: ReadSession, foundation: str, version: int, space: str) -> int:
     """The sequence of the last acknowledged write, 0 before the first (NotFound)."""
     return space_row(session, SpaceKey(foundation, version, space)).sequence
+
+
+def specification_of(
+    session: ReadSession, foundation: str, version: int, space: str
+) -> IndexSpecification | None:
+    """What the present snapshot's index was asked to be; the defaults before the first (NotFound)."""
+    current = _current(session, space_row(session, SpaceKey(foundation, version, space)))
+    if current is None:
+        return IndexSpecification()
+    return None if current.specification is None else IndexSpecification.model_validate(current.specification)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +234,12 @@ def _writes_between(session: ReadSession, space_id: int, after: int, through: in
     return list(session.scalars(query))
 
 
+def _rows_after(session: ReadSession, space_id: int, sequence: int) -> int:
+    query = select(func.coalesce(func.sum(WriteRow.rows), 0))
+    rows = session.scalar(query.where(WriteRow.space_id == space_id, WriteRow.sequence > sequence))
+    return int(rows or 0)
+
+
 def _current(session: ReadSession, space: SpaceRow) -> SnapshotRow | None:
     return None if space.snapshot is None else session.get(SnapshotRow, (space.id, space.snapshot))
 
@@ -254,7 +275,9 @@ def _insert(
         index=None if index is None else index.to_json(),
         rows=prepared.segment.rows,
         bytes=prepared.segment.bytes + (0 if index is None else index.bytes),
+        specification=None if prepared.specification is None else prepared.specification.model_dump(),
         covers_sequence=prepared.covers_sequence,
+        covers_rows=space.written_rows - _rows_after(session, space.id, prepared.covers_sequence),
         job=job,
         published_at=now,
         superseded_at=None,

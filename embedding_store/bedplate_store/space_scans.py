@@ -18,13 +18,14 @@ from sqlalchemy import select
 
 from bedplate.codecs import VECTOR, vectors_to_arrow
 from bedplate.errors import NotFound, SnapshotGone, SpaceNotReady
-from bedplate.segment_files import StringColumn
+from bedplate.segment_files import PACKED, StringColumn
 from bedplate.space_rows import Piece, RowOrder
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.database import Database
 from bedplate_store.keys import Keys, StringKeys, take
 from bedplate_store.objects import ObjectStore
 from bedplate_store.overlay import Overlay
+from bedplate_store.packed_segments import packed_file
 from bedplate_store.segment_files import FileInfo, SegmentInfo, read_manifest
 from bedplate_store.segments import Segment, VectorArray, open_segment
 from bedplate_store.space_reader import SpaceReader
@@ -45,11 +46,7 @@ class SpaceState:
     snapshot: int
     sequence: int
     base: str | None
-    writes: tuple[str, ...]
-
-    @property
-    def digests(self) -> list[str]:
-        return [*([] if self.base is None else [self.base]), *self.writes]
+    writes: tuple[SegmentInfo, ...]
 
 
 class SpaceScan:
@@ -154,7 +151,7 @@ def find_state(database: Database, key: SpaceKey, snapshot: int | None, sequence
         _check_known(key, space, row, number, through)
         covered = 0 if row is None else row.covers_sequence
         writes = session.scalars(
-            select(WriteRow.digest)
+            select(WriteRow.segment)
             .where(WriteRow.space_id == space.id, WriteRow.sequence > covered, WriteRow.sequence <= through)
             .order_by(WriteRow.sequence)
         ).all()
@@ -168,7 +165,7 @@ def find_state(database: Database, key: SpaceKey, snapshot: int | None, sequence
             snapshot=number,
             sequence=through,
             base=None if row is None else row.segments[0]["digest"],
-            writes=tuple(writes),
+            writes=tuple(SegmentInfo.from_json(write) for write in writes),
         )
 
 
@@ -201,7 +198,7 @@ def open_scan(objects: ObjectStore, cache_dir: Path, state: SpaceState) -> Space
     """
     try:
         base = None if state.base is None else open_segment(objects, state.base, cache_dir)
-        writes = [open_segment(objects, digest, cache_dir) for digest in state.writes]
+        writes = [open_segment(objects, write.digest, cache_dir) for write in state.writes]
     except NotFound as error:
         raise _gone(state.space, state.snapshot, state.sequence) from error
     overlay = Overlay.empty(state.key_type, state.dim, state.dtype).extended(writes)
@@ -211,12 +208,13 @@ def open_scan(objects: ObjectStore, cache_dir: Path, state: SpaceState) -> Space
 def segment_manifests(
     objects: ObjectStore, state: SpaceState
 ) -> Sequence[tuple[SegmentInfo, dict[str, FileInfo]]]:
-    """The segments of a state, oldest first, with their files.
+    """The segments of a state, oldest first, with their files; that of a write has one file, ``packed``.
 
     Raises:
         SnapshotGone: the collector took one meanwhile.
     """
     try:
-        return [read_manifest(objects, digest) for digest in state.digests]
+        base = [] if state.base is None else [read_manifest(objects, state.base)]
+        return [*base, *((write, {PACKED: packed_file(objects, write)}) for write in state.writes)]
     except NotFound as error:
         raise _gone(state.space, state.snapshot, state.sequence) from error

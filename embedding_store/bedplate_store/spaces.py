@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from bedplate.errors import AlreadyExists, InvalidRequest, NotFound
@@ -13,7 +13,7 @@ from bedplate.references import SpaceReference, check_name
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import Space
 from bedplate_store.database import ReadSession, WriteSession
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
 
 
 class SpaceKey(NamedTuple):
@@ -115,6 +115,12 @@ def space_row(session: ReadSession, key: SpaceKey, *, lock: bool = False) -> Spa
     return row
 
 
+def pending_rows(session: ReadSession, row: SpaceRow) -> int:
+    """Rows and tombstones of the writes that the space's snapshot does not hold yet."""
+    snapshot = None if row.snapshot is None else session.get(SnapshotRow, (row.id, row.snapshot))
+    return row.written_rows - (0 if snapshot is None else snapshot.covers_rows)
+
+
 def _insert(
     session: WriteSession, key: SpaceKey, signature: SpaceSignature, team: str, now: datetime
 ) -> SpaceRow:
@@ -131,6 +137,7 @@ def _insert(
         snapshot=None,
         sequence=0,
         wanted_until=None,
+        written_rows=0,
         created_at=now,
         updated_at=now,
     )
@@ -145,12 +152,6 @@ def _insert(
 
 def _document(session: ReadSession, row: SpaceRow) -> Space:
     snapshot = None if row.snapshot is None else session.get(SnapshotRow, (row.id, row.snapshot))
-    covered = 0 if snapshot is None else snapshot.covers_sequence
-    pending = session.scalar(
-        select(func.coalesce(func.sum(WriteRow.rows), 0)).where(
-            WriteRow.space_id == row.id, WriteRow.sequence > covered
-        )
-    )
     return Space.model_validate(
         {
             "reference": str(SpaceKey(row.foundation, row.version, row.space)),
@@ -163,7 +164,7 @@ def _document(session: ReadSession, row: SpaceRow) -> Space:
             "key_type": row.key_type,
             "snapshot": row.snapshot,
             "rows": 0 if snapshot is None else snapshot.rows,
-            "pending_rows": int(pending or 0),
+            "pending_rows": pending_rows(session, row),
             "updated_at": row.updated_at,
         }
     )

@@ -1,12 +1,12 @@
 """Upserts and deletes: durable before they are acknowledged, seen by readers soon after.
 
-A write is a small segment in object storage and one row with the space's next sequence. The row is committed
-after the segment is durable and under the lock of the space's row: sequences are seen in order, without gaps.
+A write is a small packed segment in object storage and one row with the space's next sequence. The row is
+committed after the segment is durable and under the lock of the space's row: sequences are seen in order,
+without gaps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -16,75 +16,118 @@ from bedplate.errors import BatchTooLarge, EmptyBatch, InvalidRequest, Unavailab
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate.wire.store import WriteAnswer
 from bedplate_store.database import Database
-from bedplate_store.keys import RawKeys
-from bedplate_store.liveness import hold_collection
+from bedplate_store.group_commit import GroupCommit
+from bedplate_store.keys import Keys, RawKeys, build_column, check_writable, parse_keys, sort_last_wins, take
 from bedplate_store.objects import ObjectStore
-from bedplate_store.segments import SegmentInfo, segment_is_whole, validate_vectors, write_segment
+from bedplate_store.packed_segments import empty_column, write_packed
+from bedplate_store.segments import SegmentInfo, validate_vectors
 from bedplate_store.spaces import SpaceKey, space_row
-from bedplate_store.tables.spaces import SpaceRow, WriteRow
+from bedplate_store.tables.spaces import SpaceRow
+from bedplate_store.write_tokens import WriteToken
 
 ROWS_MAX = 100_000
+PENDING_BYTES_MAX = 4 << 30
 _ATTEMPTS = 3
 
 
-def upsert(
-    database: Database,
-    objects: ObjectStore,
-    *,
-    foundation: str,
-    version: int,
-    space: str,
-    keys: RawKeys,
-    vectors: Any,
-    now: datetime,
-) -> WriteAnswer:
-    """Insert or replace the rows of ``keys`` [n] with ``vectors`` [n, dim]; the last of equal keys counts.
+class Writes:
+    """Where a process writes: one object for all its threads, because writers share transactions.
 
-    ``rows`` of the answer counts distinct keys.
-
-    Raises:
-        NotFound: no such space.
-        EmptyBatch, BatchTooLarge: no rows, or more than 100,000.
-        DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, InvalidRequest: nothing was written.
+    Args:
+        pending_bytes_max: how many bytes of a space's rows may wait for compaction, in readers' memory.
     """
-    key = SpaceKey(foundation, version, space)
-    target = _target(database, key)
-    _check_rows(len(keys))
-    rows = validate_vectors(vectors, target.dim, cast(Dtype, target.dtype))
-    if len(rows) != len(keys):
-        raise InvalidRequest(f"{len(keys)} keys for {len(rows)} vectors: send one vector for each key.")
-    return _write(database, objects, key, now, lambda: _segment(objects, target, keys, rows, None))
+
+    def __init__(
+        self, database: Database, objects: ObjectStore, pending_bytes_max: int = PENDING_BYTES_MAX
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._commits = GroupCommit(database, objects, pending_bytes_max)
+
+    def upsert(
+        self, *, foundation: str, version: int, space: str, keys: RawKeys, vectors: Any, now: datetime
+    ) -> WriteAnswer:
+        """Insert or replace the rows of ``keys`` [n] with ``vectors`` [n, dim].
+
+        The last of equal keys counts; ``rows`` of the answer counts distinct keys.
+
+        Raises:
+            NotFound: no such space.
+            EmptyBatch, BatchTooLarge: no rows, or more than 100,000.
+            DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, InvalidRequest: nothing was written.
+            TooManyPendingWrites: compaction is behind; nothing was written.
+        """
+        key = SpaceKey(foundation, version, space)
+        target = self._target(key)
+        _check_rows(len(keys))
+        rows = validate_vectors(vectors, target.dim, cast(Dtype, target.dtype))
+        if len(rows) != len(keys):
+            raise InvalidRequest(f"{len(keys)} keys for {len(rows)} vectors: send one vector for each key.")
+        parsed, order = _distinct(keys, target)
+        return self._write(key, target, parsed, rows, order, deletes=False, now=now)
+
+    def delete(
+        self, *, foundation: str, version: int, space: str, keys: RawKeys, now: datetime
+    ) -> WriteAnswer:
+        """Remove the rows of ``keys`` [n]; unknown ones are no error. ``rows`` counts distinct keys.
+
+        Raises:
+            NotFound: no such space.
+            EmptyBatch, BatchTooLarge: no keys, or more than 100,000.
+            KeyTypeMismatch, InvalidRequest, TooManyPendingWrites: nothing was written.
+        """
+        key = SpaceKey(foundation, version, space)
+        target = self._target(key)
+        _check_rows(len(keys))
+        parsed, _ = _distinct(keys, target)
+        return self._write(
+            key, target, parsed, np.empty((0, target.dim), np.float32), None, deletes=True, now=now
+        )
+
+    def _target(self, key: SpaceKey) -> SpaceRow:
+        with self._database.read() as session:
+            row = space_row(session, key)
+            session.expunge(row)
+        return row
+
+    def _write(
+        self,
+        key: SpaceKey,
+        target: SpaceRow,
+        keys: Keys,
+        vectors: Any,
+        order: Any,
+        *,
+        deletes: bool,
+        now: datetime,
+    ) -> WriteAnswer:
+        column, none = build_column(keys), empty_column(cast(KeyType, target.key_type))
+        for _ in range(_ATTEMPTS):
+            info: SegmentInfo = write_packed(
+                self._objects,
+                column=none if deletes else column,
+                vectors=vectors,
+                order=order,
+                tombstones=column if deletes else none,
+                key_type=cast(KeyType, target.key_type),
+                dim=target.dim,
+                dtype=cast(Dtype, target.dtype),
+            )
+            sequence = self._commits.commit(key, info, now)
+            if sequence is not None:
+                token = WriteToken(key, sequence)
+                return WriteAnswer(reference=str(key), rows=len(column), sequence=sequence, token=str(token))
+        raise Unavailable(f"the objects of a write to {key} vanished {_ATTEMPTS} times: try again later.")
 
 
-def delete(
-    database: Database,
-    objects: ObjectStore,
-    *,
-    foundation: str,
-    version: int,
-    space: str,
-    keys: RawKeys,
-    now: datetime,
-) -> WriteAnswer:
-    """Remove the rows of ``keys`` [n]; keys that are not there are no error. ``rows`` counts distinct keys.
-
-    Raises:
-        NotFound: no such space.
-        EmptyBatch, BatchTooLarge: no keys, or more than 100,000.
-        KeyTypeMismatch, InvalidRequest: nothing was written.
-    """
-    key = SpaceKey(foundation, version, space)
-    target = _target(database, key)
-    _check_rows(len(keys))
-    none = np.empty((0, target.dim), np.float32)
-    return _write(database, objects, key, now, lambda: _segment(objects, target, [], none, keys))
-
-
-def _target(database: Database, key: SpaceKey) -> SpaceRow:
-    with database.read() as session:
-        row = space_row(session, key)
-        session.expunge(row)
-    return row
+def _distinct(keys: RawKeys, target: SpaceRow) -> tuple[Keys, Any]:
+    """The distinct keys, sorted, and at which row each occurs last; None: they came like that."""
+    parsed = parse_keys(keys, cast(KeyType, target.key_type))
+    check_writable(parsed)
+    order = sort_last_wins(parsed)
+    if len(order) == len(parsed) and bool((order == np.arange(len(order))).all()):
+        return parsed, None
+    return take(parsed, order), order
 
 
 def _check_rows(count: int) -> None:
@@ -94,51 +137,3 @@ def _check_rows(count: int) -> None:
         raise BatchTooLarge(
             f"the batch holds {count} rows: send at most {ROWS_MAX} at a time.", rows=count, rows_max=ROWS_MAX
         )
-
-
-def _segment(
-    objects: ObjectStore, target: SpaceRow, keys: RawKeys, vectors: Any, tombstones: RawKeys | None
-) -> SegmentInfo:
-    return write_segment(
-        objects,
-        keys=keys,
-        vectors=vectors,
-        tombstones=tombstones,
-        dtype=cast(Dtype, target.dtype),
-        key_type=cast(KeyType, target.key_type),
-    )
-
-
-def _write(
-    database: Database, objects: ObjectStore, key: SpaceKey, now: datetime, make: Callable[[], SegmentInfo]
-) -> WriteAnswer:
-    for _ in range(_ATTEMPTS):
-        info = make()
-        sequence = _record(database, objects, key, info, now)
-        if sequence is not None:
-            return WriteAnswer(reference=str(key), rows=info.rows + info.tombstones, sequence=sequence)
-    raise Unavailable(f"the objects of a write to {key} vanished {_ATTEMPTS} times: try again later.")
-
-
-def _record(
-    database: Database, objects: ObjectStore, key: SpaceKey, info: SegmentInfo, now: datetime
-) -> int | None:
-    """Give the write its sequence; None where the collector took an old copy of its segment meanwhile."""
-    with database.write() as session:
-        hold_collection(session)
-        if not segment_is_whole(objects, info):
-            return None
-        row = space_row(session, key, lock=True)
-        row.sequence += 1
-        row.updated_at = now
-        session.add(
-            WriteRow(
-                space_id=row.id,
-                sequence=row.sequence,
-                digest=info.digest,
-                segment=info.to_json(),
-                rows=info.rows + info.tombstones,
-                written_at=now,
-            )
-        )
-        return row.sequence

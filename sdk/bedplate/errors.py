@@ -13,9 +13,11 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     ├── NotFound
     ├── Conflict              well-formed, but the state of the platform says no
     │   ├── AlreadyExists, AliasMoved, VersionImmutable, VersionNotReady, SpaceNotReady,
-    │   │   ReadersNotReady, EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, JobFailed
+    │   │   ReadersNotReady, EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, WriteTokenMismatch,
+    │   │   JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
+    │   └── TooManyPendingWrites, NotYetVisible
     └── InternalError
 """
 
@@ -174,6 +176,11 @@ class EventsOutOfOrder(Conflict):
     title = "The events are older than what was accepted already"
 
 
+class WriteTokenMismatch(Conflict):
+    code = "write_token_mismatch"
+    title = "The token is of a write to another space"
+
+
 class LeaseLost(Conflict):
     code = "lease_lost"
     title = "The lease passed to another worker"
@@ -197,6 +204,16 @@ class NotAcceptable(BedplateError):
 class Unavailable(BedplateError):
     code = "unavailable"
     title = "A part of the platform cannot be reached"
+
+
+class TooManyPendingWrites(Unavailable):
+    code = "too_many_pending_writes"
+    title = "Compaction is behind the writes"
+
+
+class NotYetVisible(Unavailable):
+    code = "not_yet_visible"
+    title = "The write is not visible here yet"
 
 
 def _classes(root: type[BedplateError]) -> dict[str, type[BedplateError]]:

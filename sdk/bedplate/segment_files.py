@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import mmap
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +16,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bedplate.codecs import Vectors
+from bedplate.errors import InternalError
 from bedplate.wire.registry import Dtype, KeyType
 
 KEYS, VECTORS, TOMBSTONES = "keys", "vectors", "tombstones"
+PACKED = "packed"
+"""The one file of a segment that a write made: all its columns."""
+PACKED_FORMAT_VERSION = 1
+_PACKED_MAGIC = b"BPPACKED"
+_PACKED_HEAD = struct.Struct("<8sQ")
+_PACKED_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +70,64 @@ def map_file(path: Path | None) -> NDArray[np.uint8]:
 
 def read_keys(path: Path | None, rows: int, key_type: KeyType) -> KeyColumn:
     """The sorted keys of a ``keys`` or ``tombstones`` file; None: of a file that is absent."""
-    data = map_file(path)
+    return keys_of(map_file(path), rows, key_type)
+
+
+def read_vectors(path: Path | None, rows: int, dim: int, dtype: Dtype) -> Vectors:
+    """The vectors [rows, dim] of a ``vectors`` file."""
+    return vectors_of(map_file(path), rows, dim, dtype)
+
+
+def keys_of(data: NDArray[np.uint8], rows: int, key_type: KeyType) -> KeyColumn:
+    """The sorted keys in the bytes of their column; no bytes: none."""
     if key_type == "int64":
         return data.view("<i8")
-    if path is None:
+    if len(data) == 0:
         return StringColumn(np.zeros(1, np.int64), data)
     # Between the offsets and the heap lie the hashes and their rows, for who looks up single keys.
     return StringColumn(data[: 8 * (rows + 1)].view("<i8"), data[8 * (rows + 1) + 12 * rows :])
 
 
-def read_vectors(path: Path | None, rows: int, dim: int, dtype: Dtype) -> Vectors:
-    """The vectors [rows, dim] of a ``vectors`` file."""
-    vectors: Vectors = map_file(path).view(np.dtype(dtype).newbyteorder("<")).reshape(rows, dim)
+def vectors_of(data: NDArray[np.uint8], rows: int, dim: int, dtype: Dtype) -> Vectors:
+    """The vectors [rows, dim] in the bytes of their column."""
+    vectors: Vectors = data.view(np.dtype(dtype).newbyteorder("<")).reshape(rows, dim)
     return vectors
+
+
+def pack_layout(manifest: bytes, sizes: Mapping[str, int]) -> tuple[bytes, dict[str, int], int]:
+    """Of a packed segment: what it begins with, where each column begins, and its length.
+
+    ``sizes`` are the columns' bytes, as ``files`` of the manifest gives them.
+    """
+    head = _PACKED_HEAD.pack(_PACKED_MAGIC, len(manifest)) + manifest
+    offsets, end = {}, len(head)
+    for name in sorted(sizes):
+        offsets[name] = -(-end // _PACKED_ALIGNMENT) * _PACKED_ALIGNMENT
+        end = offsets[name] + sizes[name]
+    return head, offsets, end
+
+
+def unpack(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
+    """The manifest of a ``packed`` file and its columns by name, over the same memory; absent ones are empty.
+
+    Raises:
+        InternalError: it is damaged or of a later format.
+    """
+    magic, length = _PACKED_HEAD.unpack_from(data.data) if len(data) >= _PACKED_HEAD.size else (b"", 0)
+    if magic != _PACKED_MAGIC:
+        raise InternalError("the file is no packed segment: fetch it again, or restore it from a copy.")
+    manifest = data[_PACKED_HEAD.size : _PACKED_HEAD.size + length].tobytes()
+    document: dict[str, Any] = json.loads(manifest)
+    if document["format_version"] != PACKED_FORMAT_VERSION:
+        raise InternalError(
+            f"the packed segment has format version {document['format_version']}, this release reads "
+            f"{PACKED_FORMAT_VERSION}: read it with the release that wrote it or a later one."
+        )
+    sizes: dict[str, int] = document["files"]
+    _, offsets, total = pack_layout(manifest, sizes)
+    if total != len(data):
+        raise InternalError(
+            f"the packed segment has {len(data)} bytes instead of {total}: fetch it again, or restore it."
+        )
+    columns = {name: data[offsets[name] : offsets[name] + sizes[name]] for name in sizes}
+    return document, {name: columns.get(name, data[:0]) for name in (KEYS, VECTORS, TOMBSTONES)}

@@ -73,7 +73,7 @@ class Api:
         self.platform = house
         self.http = _fastapi(house)
         queue = SearchQueue()
-        hot_path = HotPath(house.directory, house.metrics, queue, self.http)
+        hot_path = HotPath(house.directory, house.readers, house.metrics, queue, self.http)
         bulk_bytes = (limits or BodyLimits()).bulk
         self.lane = Lane(house.directory, house.authenticator, house.metrics, queue, bulk_bytes)
         self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits)

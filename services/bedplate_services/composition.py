@@ -21,6 +21,7 @@ from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects import ObjectStore, open_object_store
 from bedplate_store.readers import SpaceReaders
+from bedplate_store.writes import Writes
 
 Clock = Callable[[], datetime]
 
@@ -46,6 +47,7 @@ class Platform:
     readers: SpaceReaders
     announcer: ReaderAnnouncer
     directory: SpaceDirectory
+    writes: Writes
     authenticator: Authenticator
     dispatcher: Dispatcher
     signer: UrlSigner
@@ -97,7 +99,14 @@ def build_platform(
         objects=objects,
         readers=readers,
         announcer=ReaderAnnouncer(store, readers, service=service, url=url, now=now),
-        directory=SpaceDirectory(registry, readers, fresh_seconds=settings.reader_refresh_seconds),
+        directory=SpaceDirectory(
+            registry,
+            readers,
+            # With the reader's own age at most three refreshes: a write is seen within a second.
+            fresh_seconds=settings.reader_refresh_seconds,
+            stale_seconds=2 * settings.reader_refresh_seconds,
+        ),
+        writes=Writes(store, objects, settings.pending_mib_max << 20),
         authenticator=build_authenticator(registry, settings.token_cache_seconds),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
         signer=UrlSigner(settings.api_base_url, _secret(settings)),

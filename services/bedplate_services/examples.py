@@ -238,7 +238,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     },
     store.UpsertRequest: {"keys": ["1193"], "vectors": [[0.6, 0.8]]},
     store.DeleteRequest: {"keys": ["1193"]},
-    store.WriteAnswer: {"reference": "core@7/item", "rows": 1, "sequence": 12},
+    store.WriteAnswer: {"reference": "core@7/item", "rows": 1, "sequence": 12, "token": "core@7/item:12"},
     store.IndexSpecification: {"kind": "auto", "recall_target": 0.95},
     store.EmbedRequest: {"index": {"kind": "auto", "recall_target": 0.95}, "idempotency_key": "core-7-item"},
     store.EmbedAnswer: {"job": _ID},

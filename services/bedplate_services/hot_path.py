@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bedplate.codecs import content_type, negotiate
+from bedplate.codecs import MediaType, content_type, negotiate
 from bedplate.errors import InvalidRequest, MethodNotAllowed
 from bedplate_services import lookups, searches
 from bedplate_services.answers import Answer, headers_of
@@ -21,6 +21,8 @@ from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
+from bedplate_services.read_your_writes import caught_up, token_of
+from bedplate_store.readers import SpaceReaders
 
 LOOKUP = "/v1/spaces/{reference}/{space}/lookup"
 SEARCH = "/v1/spaces/{reference}/{space}/search"
@@ -36,12 +38,14 @@ class HotPath:
     def __init__(
         self,
         directory: SpaceDirectory,
+        readers: SpaceReaders,
         metrics: Metrics,
         queue: SearchQueue,
         otherwise: ASGIApp,
     ) -> None:
         self._directory = directory
         self._queue = queue
+        self._readers = readers
         self._metrics = metrics
         self._otherwise = otherwise
 
@@ -55,13 +59,20 @@ class HotPath:
         if scope["method"] != "POST":
             raise MethodNotAllowed("The route takes POST only.")
         located = await self._directory.locate(reference, space)
-        answer = await (self._lookup if verb == "lookup" else self._search)(scope, receive, located)
-        await _send(send, located, answer)
-
-    async def _lookup(self, scope: Scope, receive: Receive, located: Located) -> Answer:
         media = content_type(_text(scope, b"content-type"))
         accept = negotiate(_text(scope, b"accept"))
         body = await _body(receive)
+        token = token_of(scope, media, body)
+        if token is not None:
+            located = await caught_up(self._directory, self._readers, located, reference, token)
+        answer = await (self._lookup if verb == "lookup" else self._search)(
+            scope, located, body, media, accept
+        )
+        await _send(send, located, answer)
+
+    async def _lookup(
+        self, scope: Scope, located: Located, body: bytes, media: str, accept: MediaType
+    ) -> Answer:
 
         def work() -> Answer:
             return lookups.answer(located, lookups.keys_of(body, media), accept)
@@ -70,11 +81,10 @@ class HotPath:
         self._metrics.rows(LOOKUP, answer.rows)
         return answer
 
-    async def _search(self, scope: Scope, receive: Receive, located: Located) -> Answer:
-        media = content_type(_text(scope, b"content-type"))
-        accept = negotiate(_text(scope, b"accept"))
+    async def _search(
+        self, scope: Scope, located: Located, body: bytes, media: str, accept: MediaType
+    ) -> Answer:
         parameters = _parameters(scope)
-        body = await _body(receive)
 
         def parsed() -> searches.Query:
             return searches.query_of(body, media, parameters, located.reader.dim)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bedplate.codecs import ARROW, JSON, RAW
+from bedplate.codecs import ARROW, HEADER_AFTER, JSON, RAW
 from bedplate.wire.store import LookupAnswer, LookupRequest, SearchAnswer, SearchHit, SearchRequest
 from bedplate_services.auth import SECURITY_SCHEME
 from bedplate_services.hot_path import LOOKUP, SEARCH
@@ -42,6 +42,12 @@ _PATH = [
         "reference", "path", {"type": "string", "example": "core@production"}, "version by number or alias"
     ),
     _parameter("space", "path", {"type": "string", "example": "item"}, "the version's space"),
+    _parameter(
+        HEADER_AFTER,
+        "header",
+        {"type": "string", "example": "core@7/item:12"},
+        "token of a write that the answer must see; 409 where it is of another space",
+    ),
 ]
 _SEARCH_QUERY = [
     _parameter(
@@ -89,7 +95,7 @@ def _operation(
                     RAW: _bytes(answers[1]),
                 },
             },
-            **{str(status): answer for status, answer in problem_responses(406, 409).items()},
+            **{str(status): answer for status, answer in problem_responses(406, 409, 503).items()},
         },
     }
 

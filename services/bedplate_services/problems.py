@@ -59,11 +59,14 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "space_not_ready": 409,
     "readers_not_ready": 409,
     "events_out_of_order": 409,
+    "write_token_mismatch": 409,
     "lease_lost": 409,
     "job_failed": 409,
     "unsupported_media_type": 415,
     "not_acceptable": 406,
     "unavailable": 503,
+    "too_many_pending_writes": 503,
+    "not_yet_visible": 503,
     "internal_error": 500,
 }
 

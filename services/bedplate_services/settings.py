@@ -22,8 +22,10 @@ class Settings(BaseSettings):
         signing_key: signs URLs of local objects; None: one is made per process, and URLs die with it.
         token_cache_seconds: how long a revoked token may still work.
         history_cache_mib: memory for the encoded histories of recent users.
-        reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots.
+        reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
+            write is seen by everybody after three times that.
         reader_keep_seconds: how long a version stays open that nobody asks for any more.
+        pending_mib_max: vectors of one space that may wait for compaction; further writes are put off.
     """
 
     model_config = SettingsConfigDict(env_prefix="BEDPLATE_", frozen=True, extra="ignore")
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     token_cache_seconds: float = Field(default=2.0, ge=0)
     reader_refresh_seconds: float = Field(default=0.25, gt=0)
     reader_keep_seconds: float = Field(default=600.0, gt=0)
+    pending_mib_max: int = Field(default=4096, ge=1)
     model_poll_seconds: float = Field(default=1.0, gt=0)
     history_cache_mib: int = Field(default=512, ge=0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedplate.wire.store import IndexSpecification
 from bedplate_store import compaction, snapshots
 from bedplate_store.database import WriteSession
 from bedplate_store.leases import Claim
@@ -21,7 +20,8 @@ def compact(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     """
     params = claim.job_params
     space = SpaceKey(params["foundation"], params["version"], params["space"])
-    specification = _specification(workplace, space)
+    with workplace.store.read() as session:
+        specification = snapshots.specification_of(session, *space)
     prepared = compaction.prepare_compaction(
         workplace.store, workplace.objects, workplace.cache_dir, space, specification
     )
@@ -33,12 +33,3 @@ def compact(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
         return snapshot.model_dump(mode="json")
 
     return finish
-
-
-def _specification(workplace: Workplace, space: SpaceKey) -> IndexSpecification:
-    """The kind of index the present snapshot has, tuned to the recall that is the default."""
-    with workplace.store.read() as session:
-        published = snapshots.list_snapshots(session, *space)
-    if not published or published[0].index_kind == "none":
-        return IndexSpecification()
-    return IndexSpecification.model_validate({"kind": published[0].index_kind})

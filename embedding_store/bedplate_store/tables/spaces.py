@@ -14,9 +14,10 @@ from bedplate_store.tables.base import Base, UtcTime, big_id, key_text
 class SpaceRow(Base):
     """One embedding output of one version.
 
-    ``snapshot`` is the number readers see (None: nothing published); ``sequence`` is the last write's. Both
-    change only under the row's lock, so whoever sees a sequence sees every write up to it. Until
-    ``wanted_until`` readers open the space ahead of the first request: an alias is about to move here.
+    ``snapshot`` is the number readers see (None: nothing published); ``sequence`` is the last write's, and
+    ``written_rows`` counts the rows and tombstones of all writes. They change only under the row's lock, so
+    whoever sees a sequence sees every write up to it. Until ``wanted_until`` readers open the space ahead of
+    the first request: an alias is about to move here.
     """
 
     __tablename__ = "spaces"
@@ -35,12 +36,17 @@ class SpaceRow(Base):
     snapshot: Mapped[int | None]
     sequence: Mapped[int] = mapped_column(BigInteger)
     wanted_until: Mapped[datetime | None] = mapped_column(UtcTime)
+    written_rows: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     updated_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
 class SnapshotRow(Base):
-    """An immutable set of segments and their index; it holds every write up to ``covers_sequence``."""
+    """An immutable set of segments and their index; it holds every write up to ``covers_sequence``.
+
+    ``covers_rows`` counts the rows and tombstones of those writes. ``specification`` is what the index was
+    asked to be, which the next one follows; null: searches scan.
+    """
 
     __tablename__ = "snapshots"
 
@@ -51,7 +57,9 @@ class SnapshotRow(Base):
     index: Mapped[dict[str, Any] | None] = mapped_column("index_document", JSON(none_as_null=True))
     rows: Mapped[int] = mapped_column("row_count", BigInteger)
     bytes: Mapped[int] = mapped_column("byte_count", BigInteger)
+    specification: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     covers_sequence: Mapped[int] = mapped_column(BigInteger)
+    covers_rows: Mapped[int] = mapped_column(BigInteger)
     job: Mapped[str | None] = mapped_column(key_text(64))
     published_at: Mapped[datetime] = mapped_column(UtcTime)
     superseded_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -16,6 +16,9 @@ from bedplate.errors import InvalidRequest, KeyTypeMismatch
 from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification
 
 _SHOWN = 6
+After = Annotated[
+    str | None, typer.Option(help="The token of a write (its answer's 'token') that must be visible.")
+]
 _EMPTY = "There are no spaces yet. They come with a version: bedplate versions publish core DIRECTORY"
 
 
@@ -108,10 +111,12 @@ def _typed(client: Client, reference: str, keys: list[str]) -> list[int] | list[
 
 
 @command(spaces, "lookup", "bedplate spaces lookup core@production/item 1193 661")
-def lookup(context: typer.Context, reference: str, keys: list[str], json: AsJson = False) -> None:
+def lookup(
+    context: typer.Context, reference: str, keys: list[str], after: After = None, json: AsJson = False
+) -> None:
     """Look up the vectors of keys."""
     client = client_of(context)
-    answer = client.spaces.lookup(reference, _typed(client, reference, keys))
+    answer = client.spaces.lookup(reference, _typed(client, reference, keys), after=after)
     if json:
         print_json(
             {
@@ -142,6 +147,7 @@ def search(
     vectors: Annotated[Path | None, typer.Option(help="A .npy file, queries x dim.", exists=True)] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Rows for each query.")] = 10,
     ef: Annotated[int | None, typer.Option(help="Search effort of the index. Default: as tuned.")] = None,
+    after: After = None,
     json: AsJson = False,
 ) -> None:
     """Find the nearest rows of keys or vectors."""
@@ -149,9 +155,9 @@ def search(
         raise InvalidRequest("Give exactly one of --key, --vector and --vectors.")
     client = client_of(context)
     if key:
-        found = client.spaces.search(reference, keys=_typed(client, reference, key), k=k, ef=ef)
+        found = client.spaces.search(reference, keys=_typed(client, reference, key), k=k, ef=ef, after=after)
     else:
-        found = client.spaces.search(reference, _vectors(vector, vectors), k=k, ef=ef)
+        found = client.spaces.search(reference, _vectors(vector, vectors), k=k, ef=ef, after=after)
     labels = list(key or (str(number) for number in range(len(found.scores))))
     _show_search(found, labels, as_json=json)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from bedplate.client.answers import read_document, read_list
 from bedplate.client.steps import Request, Steps, exchange
-from bedplate.codecs import JSON
+from bedplate.codecs import HEADER_AFTER, JSON
 from bedplate.errors import InternalError, InvalidRequest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -110,7 +110,10 @@ def bulk(
     method: str = "POST",
     params: dict[str, str] | None = None,
     idempotent: bool = True,
+    after: str | None = None,
 ) -> Steps[httpx.Response]:
-    """Send a bulk body (raw bytes or Arrow)."""
+    """Send a bulk body (raw bytes or Arrow); ``after`` is the token of a write that the answer must see."""
     headers = {"accept": accept, "content-type": media}
+    if after is not None:
+        headers[HEADER_AFTER] = after
     return (yield from exchange(Request(method, url, params or {}, headers, content, idempotent)))

@@ -114,6 +114,10 @@ def _queries(vectors: Any, keys: AnyKeys | None) -> SearchQueries:
     return SearchQueries(vectors=_matrix(vectors))
 
 
+def _token(after: WriteAnswer | str | None) -> str | None:
+    return after.token if isinstance(after, WriteAnswer) else after
+
+
 class Spaces(Namespace[RunnerT]):
     """Embedding spaces. A reference is ``core@7/item`` or ``core@production/item``."""
 
@@ -138,19 +142,31 @@ class Spaces(Namespace[RunnerT]):
         return get_list(_space(reference, "readers"), OpenReader)
 
     @operation
-    def lookup(self, reference: str, keys: AnyKeys, dtype: Dtype | None = None) -> Steps[Lookup]:
+    def lookup(
+        self,
+        reference: str,
+        keys: AnyKeys,
+        dtype: Dtype | None = None,
+        *,
+        after: WriteAnswer | str | None = None,
+    ) -> Steps[Lookup]:
         """The vectors of keys, in their order; an unknown key is not an error but ``found`` false.
 
         Args:
             keys: N int64 or string keys, as the space's ``key_type`` says.
             dtype: of the vectors in the answer; None: as stored.
+            after: a write, as answered by :meth:`upsert` or :meth:`delete`, or its token; it is seen.
 
         Raises:
             NotFound, SpaceNotReady, KeyTypeMismatch, EmptyBatch, BatchTooLarge.
+            WriteTokenMismatch: the write went to another space, or the alias moved since.
+            NotYetVisible: the write did not appear in time; ask again.
         """
         body, media = _keys_body(_keys(keys))
         accept = f"{RAW};dtype={dtype}" if dtype else RAW
-        response = yield from bulk(_space(reference, "lookup"), body, media, accept=accept)
+        response = yield from bulk(
+            _space(reference, "lookup"), body, media, accept=accept, after=_token(after)
+        )
         return _read_lookup(response)
 
     @operation
@@ -162,6 +178,7 @@ class Spaces(Namespace[RunnerT]):
         keys: AnyKeys | None = None,
         k: int = 10,
         ef: int | None = None,
+        after: WriteAnswer | str | None = None,
     ) -> Steps[Search]:
         """The K best rows for each vector, or for each key (whose own row is left out).
 
@@ -169,25 +186,31 @@ class Spaces(Namespace[RunnerT]):
             vectors: [Q, D], or [D] for one query.
             keys: Q keys, instead of vectors.
             ef: search effort of the index; None: as tuned to the recall target.
+            after: a write, or its token, that the answer sees; as in :meth:`lookup`.
 
         Raises:
             NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
+            WriteTokenMismatch, NotYetVisible: as :meth:`lookup`.
         """
         queries = _queries(vectors, keys)
         # Arrow, not raw bytes: raw vectors of twice the dimension would pass as twice the queries.
         body, params = encode_search_arrow(queries), parameters(k=k, ef=ef)
-        response = yield from bulk(_space(reference, "search"), body, ARROW, accept=ARROW, params=params)
+        response = yield from bulk(
+            _space(reference, "search"), body, ARROW, accept=ARROW, params=params, after=_token(after)
+        )
         found = decode_search_answer_arrow(response.content)
         return Search(found.keys, found.scores, found.found, found.version, found.snapshot)
 
     @operation
     def upsert(self, reference: str, keys: AnyKeys, vectors: Any) -> Steps[WriteAnswer]:
-        """Insert or replace vectors [N, D]; durable when this returns, visible to readers within two seconds.
+        """Insert or replace vectors [N, D]; durable when this returns, visible to readers within one second.
 
-        float16 is sent as it is, everything else as float32.
+        Whoever must see it at once passes the answer on: ``lookup(..., after=answer)``. float16 is sent as it
+        is, everything else as float32.
 
         Raises:
             DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, BatchTooLarge, Forbidden.
+            TooManyPendingWrites: compaction is behind; send it again later.
         """
         body = encode_upsert_arrow(_keys(keys), _matrix(vectors))
         response = yield from bulk(_space(reference, "upsert"), body, ARROW)

@@ -21,6 +21,7 @@ from bedplate.codecs.columns import (
 )
 from bedplate.codecs.media import (
     ARROW,
+    HEADER_AFTER,
     HEADER_DIM,
     HEADER_DTYPE,
     HEADER_REQUEST_ID,
@@ -95,6 +96,7 @@ __all__ = [
     "ARROW",
     "EVENT_SCAN_SCHEMA",
     "EVENT_SCHEMA",
+    "HEADER_AFTER",
     "HEADER_DIM",
     "HEADER_DTYPE",
     "HEADER_REQUEST_ID",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -91,8 +91,15 @@ class OpenReader(WireModel):
     seen_at: datetime
 
 
+After = Annotated[
+    str | None,
+    Field(max_length=512, description="token of a write that the answer must see, as x-bedplate-after"),
+]
+
+
 class LookupRequest(WireModel):
     keys: list[AnyKey] = Field(min_length=1, max_length=10_000, examples=[[1193, 661, 914]])
+    after: After = None
 
 
 class LookupAnswer(WireModel):
@@ -114,6 +121,7 @@ class SearchRequest(WireModel):
     ef: int | None = Field(
         default=None, ge=1, le=4096, description="search effort of the index; None: as tuned"
     )
+    after: After = None
 
 
 class SearchHit(WireModel):
@@ -140,11 +148,14 @@ class DeleteRequest(WireModel):
 
 
 class WriteAnswer(WireModel):
-    """The write is durable, and every reader sees it within two seconds; ``sequence`` counts the writes."""
+    """The write is durable, and every reader sees it within one second; ``sequence`` counts the writes."""
 
     reference: str
     rows: int
     sequence: int
+    token: str = Field(
+        description="opaque; a lookup or search that carries it as x-bedplate-after sees this write"
+    )
 
 
 class IndexSpecification(WireModel):

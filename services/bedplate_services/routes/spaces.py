@@ -39,7 +39,7 @@ from bedplate_services.openapi import bulk_body, problem_responses
 from bedplate_services.routes.common import House, PathName, page
 from bedplate_services.searches import matrix
 from bedplate_services.version_spaces import resolve, signature_of, space_of
-from bedplate_store import embedding_jobs, jobs, reader_processes, snapshots, spaces, writes
+from bedplate_store import embedding_jobs, jobs, reader_processes, snapshots, spaces
 from bedplate_store.jobs import PartitionSpec, Stage
 from bedplate_store.spaces import SpaceKey
 
@@ -110,18 +110,18 @@ def list_readers(house: House, version: Resolved, space: PathName) -> Page[OpenR
     _SPACE + "/upsert",
     summary="Write vectors",
     openapi_extra=bulk_body(UpsertRequest, ARROW, "columns key and vector (FixedSizeList<float16|float32>)"),
-    responses=problem_responses(409, 413),
+    responses=problem_responses(409, 413, 503),
 )
 async def upsert(house: House, version: Owned, space: PathName, request: Request) -> WriteAnswer:
-    """Durable when answered, and visible to every reader within two seconds. 100,000 rows at most."""
+    """Durable when answered, and visible to every reader within one second; at once to a lookup or search
+    that carries the answer's `token` as `x-bedplate-after`. 100,000 rows at most.
+    """
     body = await bodies.read(request)
 
     def write() -> WriteAnswer:
         space_of(house, version, space)
         keys, vectors = _rows_of(body)
-        return writes.upsert(
-            house.store,
-            house.objects,
+        return house.writes.upsert(
             foundation=version.foundation,
             version=version.version,
             space=space,
@@ -130,16 +130,14 @@ async def upsert(house: House, version: Owned, space: PathName, request: Request
             now=house.now(),
         )
 
-    answer = await run_in_threadpool(write)
-    await _show(house, version, space)
-    return answer
+    return await run_in_threadpool(write)
 
 
 @router.post(
     _SPACE + "/delete",
     summary="Delete vectors",
     openapi_extra=bulk_body(DeleteRequest, ARROW, "a column key", raw="little-endian int64 keys"),
-    responses=problem_responses(409, 413),
+    responses=problem_responses(409, 413, 503),
 )
 async def delete(house: House, version: Owned, space: PathName, request: Request) -> WriteAnswer:
     """Unknown keys are no error. Durable when answered. 100,000 keys at most."""
@@ -147,9 +145,7 @@ async def delete(house: House, version: Owned, space: PathName, request: Request
 
     def write() -> WriteAnswer:
         space_of(house, version, space)
-        return writes.delete(
-            house.store,
-            house.objects,
+        return house.writes.delete(
             foundation=version.foundation,
             version=version.version,
             space=space,
@@ -157,9 +153,7 @@ async def delete(house: House, version: Owned, space: PathName, request: Request
             now=house.now(),
         )
 
-    answer = await run_in_threadpool(write)
-    await _show(house, version, space)
-    return answer
+    return await run_in_threadpool(write)
 
 
 def _rows_of(body: bodies.Body) -> tuple[Keys, Vectors]:
@@ -179,12 +173,6 @@ def _keys_of(body: bodies.Body) -> Keys:
     if body.media == RAW:
         return decode_keys_raw(body.data)
     return as_keys(bodies.parse(DeleteRequest, body.data).keys)
-
-
-async def _show(house: House, version: Version, space: str) -> None:
-    """The writer of this process reads its own write at once."""
-    await run_in_threadpool(house.readers.refresh_now, version.foundation, version.version, space)
-    house.directory.forget()
 
 
 @router.post(

@@ -11,12 +11,13 @@ import pytest
 from bedplate.errors import InternalError
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification
-from bedplate_store import collection, compaction, snapshots, spaces, writes
+from bedplate_store import collection, compaction, snapshots, spaces
 from bedplate_store.database import Database
 from bedplate_store.objects import ObjectStore
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.segments import write_segment
 from bedplate_store.spaces import SpaceKey
+from bedplate_store.writes import Writes
 
 SPACE = SpaceKey("core", 1, "item")
 ROWS, DIM = 1200, 8
@@ -47,8 +48,8 @@ def test_embed_write_read_compact_collect(objects: ObjectStore, kind: str, tmp_p
     assert (result.vectors[:ROWS] == vectors).all()
     assert result.found.tolist() == [True] * ROWS + [False]
 
-    writes.upsert(database, objects, **SPACE._asdict(), keys=["new"], vectors=vectors[:1], now=now)
-    writes.delete(database, objects, **SPACE._asdict(), keys=keys[:1], now=now)
+    Writes(database, objects).upsert(**SPACE._asdict(), keys=["new"], vectors=vectors[:1], now=now)
+    Writes(database, objects).delete(**SPACE._asdict(), keys=keys[:1], now=now)
     nearest = readers.get(*SPACE).search(vectors[:1], 3)
     assert "new" in nearest.keys[0]
     assert keys[0] not in nearest.keys[0]

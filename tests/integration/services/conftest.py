@@ -25,6 +25,7 @@ from bedplate_services.composition import Platform, build_platform, migrate
 from bedplate_services.dispatch import NullDispatcher
 from bedplate_services.metrics import NullMetrics
 from bedplate_services.settings import Settings
+from bedplate_store.spaces import SpaceKey
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette would rather have its own fork of httpx
@@ -151,13 +152,22 @@ class World:
         document = {"version": version, "expected_version": expected}
         self.ok("PUT", f"/v1/foundations/core/aliases/{alias}", "core-team", json=document)
 
-    def upsert(self, space: str, keys: Any, vectors: Any) -> dict[str, Any]:
+    def upsert(self, space: str, keys: Any, vectors: Any, *, shown: bool = True) -> dict[str, Any]:
+        """The answer to an upsert; with ``shown`` this process sees it, as it would a second later."""
         body = encode_upsert_arrow(keys, vectors)
         headers = {"content-type": ARROW}
         answer: dict[str, Any] = self.ok(
             "POST", f"/v1/spaces/{space}/upsert", "core-team", content=body, headers=headers
         )
+        if shown:
+            self.show(SpaceKey.parse(answer["reference"]))
         return answer
+
+    def show(self, space: SpaceKey) -> None:
+        """Let this process see all writes to a space, and its newest snapshot, at once."""
+        self.platform.readers.refresh_now(*space)
+        self.platform.readers.open_ahead()
+        self.platform.directory.forget()
 
 
 def make_settings(folder: Path) -> Settings:

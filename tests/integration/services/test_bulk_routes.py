@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from bedplate.codecs import ScanBatch, ScanDecoder, encode_keys_arrow
+from bedplate.segment_files import keys_of, unpack, vectors_of
 from bedplate.wire.store import IndexSpecification
 from bedplate_store import collection, snapshots
 from bedplate_store.spaces import SpaceKey
@@ -32,6 +34,7 @@ def delete(world: World, keys: Any, space: str = "core@1/item") -> None:
         content=encode_keys_arrow(keys),
         headers=headers,
     )
+    world.show(SpaceKey.parse(space))
 
 
 def compact(world: World, space: str = "item") -> None:
@@ -51,8 +54,7 @@ def compact(world: World, space: str = "item") -> None:
     )
     with platform.store.write() as session:
         snapshots.publish(session, prepared, objects=platform.objects, job=None, now=world.clock())
-    platform.readers.refresh_now(*key)
-    platform.directory.forget()
+    world.show(key)
 
 
 @pytest.fixture
@@ -221,6 +223,21 @@ def test_the_files_of_a_space(filled: World) -> None:
     assert whole.status_code == 200
     assert whole.headers["accept-ranges"] == "bytes"
     assert np.array_equal(np.frombuffer(whole.content, "<f4").reshape(100, 4), vectors(0, 100))
+
+
+def test_the_file_of_a_write_holds_all_its_columns(filled: World) -> None:
+    _, upserted, deleted = filled.ok("GET", FILES)["segments"]
+    for segment in (upserted, deleted):
+        (file,) = segment["files"]
+        assert file["name"] == "packed"
+        data = filled.call("GET", file["url"].removeprefix("http://127.0.0.1:8700"), team=None).content
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+        manifest, columns = unpack(np.frombuffer(data, np.uint8))
+        assert (manifest["rows"], manifest["tombstones"]) == (segment["rows"], segment["tombstones"])
+        rows = vectors_of(columns["vectors"], segment["rows"], 4, "float32")
+        keys = keys_of(columns["keys"], segment["rows"], "int64")
+        gone = keys_of(columns["tombstones"], segment["tombstones"], "int64")
+        assert (len(keys), len(rows), len(gone)) == (segment["rows"], segment["rows"], segment["tombstones"])
 
 
 @pytest.mark.parametrize(

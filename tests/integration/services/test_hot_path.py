@@ -99,13 +99,6 @@ def test_string_keys(filled: World) -> None:
     assert found.tolist() == [True, False]
 
 
-def test_a_write_is_read_at_once(filled: World) -> None:
-    filled.upsert("core@1/item", KEYS[:1], VECTORS[1:2])
-    assert filled.ok("POST", LOOKUP, json={"keys": [10]})["vectors"] == [VECTORS[1].tolist()]
-    filled.ok("POST", "/v1/spaces/core@1/item/delete", "core-team", json={"keys": [10]})
-    assert filled.ok("POST", LOOKUP, json={"keys": [10]})["found"] == [False]
-
-
 def test_an_alias_is_followed_at_once(filled: World) -> None:
     second = filled.publish(1)
     filled.upsert(f"core@{second}/item", KEYS[:1], -VECTORS[:1])

@@ -18,12 +18,13 @@ from sqlalchemy.exc import OperationalError
 
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification, Snapshot, WriteAnswer
-from bedplate_store import snapshots, spaces, writes
+from bedplate_store import snapshots, spaces
 from bedplate_store.database import Database
 from bedplate_store.objects import LocalObjectStore, MemoryObjectStore, ObjectStore
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.segments import write_segment
 from bedplate_store.spaces import SpaceKey
+from bedplate_store.writes import Writes
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DIM = 4
@@ -56,12 +57,12 @@ class Store:
         return SpaceReaders(self.database, self.objects, self.cache_dir, **options)
 
     def upsert(self, key: SpaceKey, keys: Any, vectors: Any, now: datetime = NOW) -> WriteAnswer:
-        return writes.upsert(
-            self.database, self.objects, **key._asdict(), keys=keys, vectors=vectors, now=now
+        return Writes(self.database, self.objects).upsert(
+            **key._asdict(), keys=keys, vectors=vectors, now=now
         )
 
     def delete(self, key: SpaceKey, keys: Any, now: datetime = NOW) -> WriteAnswer:
-        return writes.delete(self.database, self.objects, **key._asdict(), keys=keys, now=now)
+        return Writes(self.database, self.objects).delete(**key._asdict(), keys=keys, now=now)
 
     def partition(self, key: SpaceKey, keys: Any, vectors: Any) -> str:
         with self.database.read() as session:

@@ -28,7 +28,7 @@ from bedplate.errors import (
 )
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification
-from bedplate_store import collection, compaction, snapshots, spaces, writes
+from bedplate_store import collection, compaction, group_commit, snapshots, spaces, writes
 from bedplate_store.snapshots import PreparedSnapshot
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.tables import spaces as tables
@@ -151,6 +151,7 @@ def test_writes_are_counted_and_ordered(store: Any) -> None:
         "reference": str(key),
         "rows": 2,
         "sequence": 1,
+        "token": f"{key}:1",
     }
     assert store.delete(key, [1, 7]).sequence == 2
     with store.database.read() as session:
@@ -335,20 +336,20 @@ def test_a_write_whose_old_copy_is_collected_meanwhile_is_written_again(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = store.space()
-    real, calls = writes.segment_is_whole, []
+    real, calls = group_commit.is_packed, []
 
-    def collected_once(objects: Any, info: Any) -> bool:
-        calls.append(info)
+    def collected_once(objects: Any, digest: str) -> bool:
+        calls.append(digest)
         if len(calls) == 1:
-            for name in list(objects.list(f"segments/{info.digest}/")):
+            for name in list(objects.list(f"segments/{digest}/")):
                 objects.delete(name)
-        return bool(real(objects, info))
+        return bool(real(objects, digest))
 
-    monkeypatch.setattr(writes, "segment_is_whole", collected_once)
+    monkeypatch.setattr(group_commit, "is_packed", collected_once)
     assert store.upsert(key, [1], rows(1)).sequence == 1
     assert len(calls) == 2
     assert seen(store, key) == {1: 1}
-    monkeypatch.setattr(writes, "segment_is_whole", lambda *_: False)
+    monkeypatch.setattr(group_commit, "is_packed", lambda *_: False)
     with pytest.raises(Unavailable):
         store.upsert(key, [1], rows(2))
 

@@ -23,11 +23,11 @@ from bedplate_store import (
     leases,
     reconciler,
     spaces,
-    writes,
 )
 from bedplate_store.event_columns import EventColumns
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.spaces import SpaceKey
+from bedplate_store.writes import Writes
 from bedplate_workers.collection import unpublished_digests
 from bedplate_workers.job_kinds import HANDLERS
 from bedplate_workers.maintenance import plan_maintenance
@@ -150,8 +150,8 @@ def test_an_upsert_made_meanwhile_wins_over_the_embedded_vector(bench: Any, tmp_
 def upsert(bench: Any, key: str) -> None:
     place = bench.workplace
     vectors = np.full((1, 8), 9.0, np.float32)
-    writes.upsert(
-        place.store, place.objects, **SPACE._asdict(), keys=[key], vectors=vectors, now=bench.clock()
+    Writes(place.store, place.objects).upsert(
+        **SPACE._asdict(), keys=[key], vectors=vectors, now=bench.clock()
     )
 
 

@@ -12,10 +12,11 @@ from bedplate.errors import AlreadyExists, Conflict, InvalidRequest
 from bedplate.references import VersionReference
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import EmbedRequest, Event, IndexSpecification, Item, Job
-from bedplate_store import embedding_jobs, events, items, writes
+from bedplate_store import embedding_jobs, events, items
 from bedplate_store.embedding_jobs import EmbedPlan
 from bedplate_store.event_columns import EventColumns
 from bedplate_store.tables.jobs import JobRow, PartitionRow
+from bedplate_store.writes import Writes
 
 ITEM = SpaceSignature(dim=2, dtype="float32", entity="item")
 USER = SpaceSignature(dim=2, dtype="float32", entity="user")
@@ -88,9 +89,7 @@ def test_only_users_with_an_event_before_as_of_are_embedded(bench: Any, clock: A
 @pytest.mark.usefixtures("catalogue")
 def test_the_plan_remembers_how_far_the_writes_were(bench: Any) -> None:
     first = plan(bench)
-    answer = writes.upsert(
-        bench.workplace.store,
-        bench.workplace.objects,
+    answer = Writes(bench.workplace.store, bench.workplace.objects).upsert(
         foundation="core",
         version=1,
         space="item",

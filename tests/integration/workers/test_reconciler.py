@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bedplate.wire.registry import SpaceSignature
-from bedplate_store import compaction, jobs, leases, spaces, writes
+from bedplate_store import compaction, jobs, leases, spaces
+from bedplate_store.writes import Writes
 from bedplate_workers.handlers import result
 from bedplate_workers.maintenance import COLLECT_SECONDS, plan_maintenance
 from bedplate_workers.metrics import serve_metrics
@@ -108,11 +109,11 @@ def test_a_space_with_many_writes_is_compacted_once_at_a_time(bench: Any, clock:
         spaces.ensure_space(session, **key, signature=signature, team="core", now=clock())
     keys = np.arange(compaction.PENDING_ROWS_MIN)
     vectors = np.ones((len(keys), 2), np.float32)
-    writes.upsert(store, bench.workplace.objects, **key, keys=keys, vectors=vectors, now=clock())
+    Writes(store, bench.workplace.objects).upsert(**key, keys=keys, vectors=vectors, now=clock())
     compact, collect = plan_maintenance(store, clock())
     assert (compact.kind, compact.subject, collect.kind) == ("compact", "core@1/item", "collect")
     assert [job.kind for job in plan_maintenance(store, clock())] == ["collect"]
     with store.write() as session:
         jobs.cancel(session, compact.id, clock())
-    writes.upsert(store, bench.workplace.objects, **key, keys=keys[:1], vectors=vectors[:1], now=clock())
+    Writes(store, bench.workplace.objects).upsert(**key, keys=keys[:1], vectors=vectors[:1], now=clock())
     assert plan_maintenance(store, clock())[0].id != compact.id

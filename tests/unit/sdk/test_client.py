@@ -305,7 +305,9 @@ def test_bad_queries_are_refused_before_they_are_sent(platform, client, argument
 
 
 def test_upsert_and_delete(platform, client):
-    written = httpx.Response(200, json={"reference": "core@7/item", "rows": 2, "sequence": 9})
+    written = httpx.Response(
+        200, json={"reference": "core@7/item", "rows": 2, "sequence": 9, "token": "core@7/item:9"}
+    )
     platform.on("POST /v1/spaces/core@7/item/upsert", written)
     platform.on("POST /v1/spaces/core@7/item/delete", written)
     vectors = np.ones((2, 3), np.float16)

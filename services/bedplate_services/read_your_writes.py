@@ -1,0 +1,85 @@
+"""Answers that see a certain write: a lookup or search may carry the token of one.
+
+Without it a write is seen within a second, by whichever process answers. With it the answering process looks
+for the write at once and waits for it, a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
+
+from bedplate.codecs import HEADER_AFTER, JSON
+from bedplate.errors import InvalidRequest, NotYetVisible, WriteTokenMismatch
+from bedplate_services.directory import Located, SpaceDirectory
+from bedplate_services.edge import header
+from bedplate_store.readers import SpaceReader, SpaceReaders
+from bedplate_store.spaces import SpaceKey
+from bedplate_store.write_tokens import WriteToken
+
+WAIT_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_HEADER = HEADER_AFTER.encode()
+
+
+def token_of(scope: Scope, media: str, body: bytes) -> str | None:
+    """The token that a request carries in its header, or in its JSON document as ``after``; None: neither."""
+    text = header(scope, _HEADER).decode("latin-1")
+    if text:
+        return text
+    if media != JSON or b'"after"' not in body:
+        return None
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None  # whoever reads the document says what is wrong with it
+    after = document.get("after") if isinstance(document, dict) else None
+    if after is not None and not isinstance(after, str):
+        raise InvalidRequest("after is no token of a write: send the member 'token' of a write's answer.")
+    return after
+
+
+async def caught_up(
+    directory: SpaceDirectory, readers: SpaceReaders, located: Located, reference: str, token: str
+) -> Located:
+    """``located``, or a newer reader of the same space, that sees the write of ``token``.
+
+    Raises:
+        InvalidRequest: it is no token.
+        WriteTokenMismatch: the reference means another space than the one written to.
+        NotYetVisible: the write did not appear within a second.
+    """
+    after = WriteToken.parse(token)
+    space, version = located.reader.space, located.version
+    if space != after.space:
+        # An alias may have moved since the directory looked; the write may have gone where it points now.
+        foundation, number = await run_in_threadpool(directory.resolve, reference)
+        space, version = SpaceKey(foundation, number, located.space), f"{foundation}@{number}"
+    if space != after.space:
+        raise WriteTokenMismatch(
+            f"the token is of a write to {after.space}, and {reference}/{located.space} is {space}: "
+            f"ask {after.space}, or send no token.",
+            written=str(after.space),
+            asked=str(space),
+        )
+    if located.reader.space == space and located.reader.sequence >= after.sequence:
+        return located
+    reader = await _wait(readers, after)
+    return Located(version, located.space, reader, located.opened_at)
+
+
+async def _wait(readers: SpaceReaders, after: WriteToken) -> SpaceReader:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + WAIT_SECONDS
+    while (reader := await run_in_threadpool(readers.refresh_now, *after.space)).sequence < after.sequence:
+        if loop.time() >= deadline:
+            raise NotYetVisible(
+                f"write {after.sequence} of {after.space} is not visible here, only up to {reader.sequence}: "
+                "ask again in a moment.",
+                sequence=reader.sequence,
+            )
+        await asyncio.sleep(_POLL_SECONDS)
+    return reader
