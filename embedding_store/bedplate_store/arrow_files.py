@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pyarrow as pa
 
-from bedplate.errors import InternalError
 from bedplate_store.objects import ObjectStore
+from bedplate_store.objects.port import damaged
 
 
 def arrow_bytes(table: pa.Table) -> pa.Buffer:
@@ -31,15 +31,13 @@ def read_arrow(objects: ObjectStore, key: str, digest: str) -> pa.Table:
 
     Raises:
         NotFound: there is no such object.
-        InternalError: its bytes do not have the SHA-256 ``digest``.
+        ObjectDamaged: its bytes do not have the SHA-256 ``digest``.
     """
     path = objects.local_path(key)
-    source = pa.py_buffer(objects.get(key)) if path is None else pa.memory_map(str(path)).read_buffer()
-    found = sha256(source).hexdigest()
-    if found != digest:
-        raise InternalError(
-            f"Object {key} has the digest {found}, not {digest}: it was damaged in storage. Restore it from "
-            "a copy.",
-            key=key,
-        )
+    if path is None:
+        source = pa.py_buffer(objects.get(key, sha256=digest))
+    else:
+        source = pa.memory_map(str(path)).read_buffer()
+        if (found := sha256(source).hexdigest()) != digest:
+            raise damaged(key, digest, found)
     return pa.ipc.open_file(source).read_all()

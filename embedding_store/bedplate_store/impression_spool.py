@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from bedplate.errors import Unavailable
+from bedplate.errors import StorageFull, Unavailable
+from bedplate.full_disks import is_full_disk, named_full_disk
 
 _OPEN, _CLOSED = ".open", ".closed"
 _LARGEST_FILE_BYTES = 256 * 2**20
@@ -39,20 +40,24 @@ class SpoolWriter:
         """Hand ``data`` to the operating system in one write: it survives the death of this process.
 
         Raises:
-            Unavailable: the disk is full or broken; nothing was written.
+            StorageFull: the disk is full; nothing was written.
+            Unavailable: the disk is broken; nothing was written.
         """
         with self._lock:
-            file = self._locked_file()
+            with named_full_disk(self._directory):
+                file = self._locked_file()
             try:
                 size = os.fstat(file).st_size
                 try:
                     written = os.write(file, data)
                 except OSError as error:
                     os.ftruncate(file, size)
+                    if is_full_disk(error):
+                        raise _full(self._directory) from error
                     raise Unavailable(f"The impression could not be spooled: {error.strerror}.") from error
                 if written != len(data):
-                    os.ftruncate(file, size)
-                    raise Unavailable("The impression could not be spooled: the disk took only a part of it.")
+                    os.ftruncate(file, size)  # the last bytes of room took a part of it
+                    raise _full(self._directory)
                 if size + written >= _LARGEST_FILE_BYTES:
                     os.rename(self._path, self._path.with_suffix(_CLOSED))
             finally:
@@ -81,6 +86,14 @@ class SpoolWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _full(directory: Path) -> StorageFull:
+    return StorageFull(
+        f"The impression could not be spooled: the disk of {directory} is full. Free room there or give it "
+        "more, then try again.",
+        directory=str(directory),
+    )
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import mmap
 import os
-import uuid
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.errors import InternalError
+from bedplate.errors import ObjectDamaged
 from bedplate_store.objects import ObjectStore
 
+logger = logging.getLogger(__name__)
+
+VERIFIED_AT_OPEN_BYTES = 16 << 20
+"""Files up to this size are read and checked at every opening; that takes some 10 ms. Larger ones were
+checked when they came over the network, and are checked where they lie by :mod:`bedplate_store.scrubbing`.
+"""
 _HASH_CHUNK_BYTES = 1 << 20
 _CACHED = ("segments/*/*", "indexes/*/*", "building/*")
 _ADVICE = {"random": "MADV_RANDOM", "sequential": "MADV_SEQUENTIAL"}
@@ -35,23 +41,29 @@ def sha256_file(path: Path) -> str:
 def local_file(objects: ObjectStore, key: str, cache_dir: Path, *, bytes_: int, sha256: str) -> Path:
     """The object's file on this machine: in place, or fetched once into ``cache_dir`` and verified.
 
+    A file that is here already is checked by its size, a small one by its digest as well. If a cached one is
+    wrong, it is fetched again.
+
     Raises:
         NotFound: the object is gone.
-        InternalError: what came back is not what was stored.
+        ObjectDamaged: what is stored is not what was written.
+        Unavailable, StorageFull: it cannot be fetched just now, or there is no room for it.
     """
     in_place = objects.local_path(key)
     if in_place is not None:
-        return _checked_size(in_place, key, bytes_)
+        wrong = _wrong(in_place, bytes_, sha256)
+        if wrong is not None:
+            raise ObjectDamaged(
+                f"object {key!r} is damaged: it {wrong}. Restore it from a copy, or make it again.", key=key
+            )
+        return in_place
     cached = cache_dir / key
     if not _touched(cached):
-        # Fetched beside its name and verified before it gets it: the cache never holds a wrong file.
-        incoming = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}")
-        objects.get_file(key, incoming)
-        if sha256_file(incoming) != sha256:
-            incoming.unlink(missing_ok=True)
-            raise InternalError(f"object {key!r} does not have its digest {sha256}: restore it from a copy.")
-        incoming.replace(cached)
-    return _checked_size(cached, key, bytes_)
+        objects.get_file(key, cached, sha256=sha256)
+    elif (wrong := _wrong(cached, bytes_, sha256)) is not None:
+        logger.warning("cached file %s %s: fetching it again", cached, wrong)
+        objects.get_file(key, cached, sha256=sha256)
+    return cached
 
 
 def map_file(path: Path, access: Literal["random", "sequential"]) -> NDArray[np.uint8]:
@@ -96,8 +108,11 @@ def _touched(path: Path) -> bool:
     return True
 
 
-def _checked_size(path: Path, key: str, bytes_: int) -> Path:
+def _wrong(path: Path, bytes_: int, sha256: str) -> str | None:
+    """What is wrong with a file, as far as looking at it is cheap; None: nothing."""
     size = path.stat().st_size
     if size != bytes_:
-        raise InternalError(f"object {key!r} has {size} bytes instead of {bytes_}: restore it from a copy.")
-    return path
+        return f"has {size} bytes instead of {bytes_}"
+    if size <= VERIFIED_AT_OPEN_BYTES and (found := sha256_file(path)) != sha256:
+        return f"has the SHA-256 {found} instead of {sha256}"
+    return None

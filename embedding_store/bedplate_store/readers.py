@@ -17,7 +17,14 @@ from typing import Self, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bedplate.errors import BedplateError, InternalError, NotFound, SpaceNotReady
+from bedplate.errors import (
+    BedplateError,
+    InternalError,
+    NotFound,
+    SpaceNotReady,
+    StorageFull,
+    Unavailable,
+)
 from bedplate.wire.registry import Metric
 from bedplate_store import prefetching, reader_processes
 from bedplate_store.database import Database
@@ -34,6 +41,7 @@ __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders
 logger = logging.getLogger(__name__)
 
 _LOAD_ATTEMPTS = 3
+_FAULTS = (SQLAlchemyError, OSError, Unavailable, StorageFull, InternalError)
 _PRUNE_SECONDS = 600.0
 _CACHED_UNUSED = timedelta(hours=1)
 _RETRY_SECONDS = 30.0
@@ -61,8 +69,9 @@ class SpaceReaders:
     threads keep it so, and :meth:`get` costs a dictionary access. One brings new writes. The other opens
     newer snapshots aside, as long as that takes, while the old one serves on with all writes; it also opens
     what is about to be asked for, and lets go what nobody has asked for in ``keep_seconds``. Without the
-    threads :meth:`get` looks itself. A database that cannot be reached leaves the readers as they are: what
-    they serve is old, consistent, and named by its snapshot and sequence.
+    threads :meth:`get` looks itself. A database or object store that cannot be read, a damaged object and a
+    full disk leave the readers as they are: what they serve is old, consistent, and named by its snapshot
+    and sequence.
 
     Args:
         follows: open newer versions of the spaces served, because requests follow an alias.
@@ -112,7 +121,7 @@ class SpaceReaders:
         return self._refresh(key, force=False)
 
     def refresh_now(self, foundation: str, version: int, space: str) -> SpaceReader:
-        """A reader that sees every write acknowledged before this call; raises as :meth:`get`."""
+        """A reader that sees every write acknowledged before this call, or an error: never an older one."""
         return self._refresh(SpaceKey(foundation, version, space), force=True)
 
     def opened(self) -> dict[SpaceKey, OpenSpace]:
@@ -231,24 +240,22 @@ class SpaceReaders:
             fresh = entry.reader is not None and checked_at - entry.checked_at < self._refresh_seconds
             if fresh and not force:
                 return cast(SpaceReader, entry.reader)
-            entry.reader = self._newest(key, entry.reader)
+            entry.reader = self._load(key, entry.reader)
             entry.checked_at = checked_at
             return entry.reader
         except (NotFound, SpaceNotReady):
             # Not remembered: names that do not exist must not pile up.
             self._entries.pop(key, None)
             raise
+        except _FAULTS:
+            # Not asked again at once: trying may take as long as the object store's retries.
+            entry.checked_at = self._clock()
+            if entry.reader is None or force:
+                raise
+            logger.exception("space %s cannot be refreshed; it stays at %s", key, entry.reader.sequence)
+            return entry.reader
         finally:
             entry.lock.release()
-
-    def _newest(self, key: SpaceKey, reader: SpaceReader | None) -> SpaceReader:
-        try:
-            return self._load(key, reader)
-        except SQLAlchemyError:
-            if reader is None:
-                raise
-            logger.exception("the database cannot be read; space %s stays at %s", key, reader.sequence)
-            return reader
 
     def _load(self, key: SpaceKey, reader: SpaceReader | None) -> SpaceReader:
         for attempt in range(_LOAD_ATTEMPTS):

@@ -90,12 +90,10 @@ def read_manifest(objects: ObjectStore, digest: str) -> tuple[SegmentInfo, dict[
 
     Raises:
         NotFound: there is no such segment.
-        InternalError: the manifest is damaged or of a later format.
+        ObjectDamaged: the manifest is not the one that was written.
+        InternalError: it is of a later format.
     """
-    data = objects.get(object_key(digest, MANIFEST))
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise InternalError(f"the manifest of segment {digest} is damaged: restore it from a copy.")
-    document = json.loads(data)
+    document = json.loads(objects.get(object_key(digest, MANIFEST), sha256=digest))
     if document["format_version"] != _FORMAT_VERSION:
         raise InternalError(
             f"segment {digest} has format version {document['format_version']}, this release reads "

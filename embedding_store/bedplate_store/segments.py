@@ -180,7 +180,7 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
 
     Raises:
         NotFound: there is no such segment.
-        InternalError: its files are damaged.
+        ObjectDamaged: its files are damaged.
     """
     packed = open_packed(objects, digest, cache_dir)
     if packed is not None:

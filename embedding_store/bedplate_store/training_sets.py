@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
@@ -161,8 +162,9 @@ def prepare(
         "digest": digest,
         "files": [asdict(entry) for entry in written],
     }
-    manifest_key = f"training-sets/{training_set_id}/manifest.json"
-    objects.put(manifest_key, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    document = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    manifest_key = f"training-sets/{training_set_id}/{sha256(document).hexdigest()}.json"
+    objects.put(manifest_key, document)
     return PreparedTrainingSet(
         id=training_set_id, digest=digest, manifest_key=manifest_key, files=tuple(written), **counts
     )
@@ -203,6 +205,7 @@ def files(session: ReadSession, objects: ObjectStore, training_set_id: str) -> S
     Raises:
         NotFound: there is no such training set.
         Conflict: it is not ready.
+        ObjectDamaged: the list of them is not the one that was written.
     """
     row = _row(session, training_set_id)
     if row.manifest_key is None:
@@ -211,7 +214,7 @@ def files(session: ReadSession, objects: ObjectStore, training_set_id: str) -> S
             f"Training set {training_set_id} is {state}; `bedplate jobs watch {row.job_id}` tells more.",
             job=row.job_id,
         )
-    manifest = json.loads(objects.get(row.manifest_key))
+    manifest = json.loads(objects.get(row.manifest_key, sha256=PurePosixPath(row.manifest_key).stem))
     return [FileEntry(**entry) for entry in manifest["files"]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -13,18 +12,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from bedplate.errors import DigestMismatch
+from bedplate.errors import ObjectDamaged
+from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import FileManifest
 
-_CHUNK_BYTES = 1 << 20
 _FOLDER = "checkpoints"
 
 
 class BlobReader(Protocol):
     """All that reading a checkpoint takes; every object store of the platform fits."""
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the whole object to ``path``. Raises NotFound."""
+    def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        """Write the whole object to ``path``. Raises NotFound, and ObjectDamaged if it is not ``sha256``."""
         ...
 
 
@@ -52,7 +51,8 @@ class CheckpointCache:
 
         Raises:
             NotFound: an object is gone.
-            DigestMismatch: object storage returned other bytes than were finalised.
+            ObjectDamaged: object storage holds other bytes than were finalised.
+            StorageFull: there is no room for them here.
         """
         folder = self._root / digest
         try:
@@ -64,12 +64,19 @@ class CheckpointCache:
     def _fill(self, folder: Path, label: str, files: Sequence[CheckpointFile]) -> None:
         """The folder appears whole, by a rename, so that several processes may fetch at once."""
         aside = self._root / f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
+        with named_full_disk(self._root):
+            aside.mkdir(parents=True)
         try:
             for file in files:
-                path = aside / file.manifest.name
-                self._blobs.get_file(file.object_key, path)
-                _verify(path, file.manifest, label)
+                try:
+                    path = aside / file.manifest.name
+                    self._blobs.get_file(file.object_key, path, sha256=file.manifest.sha256)
+                except ObjectDamaged as error:
+                    raise ObjectDamaged(
+                        f"{file.manifest.name} of {label} is damaged: {error.detail} Or publish the version "
+                        "anew.",
+                        **error.context,
+                    ) from error
             try:
                 aside.rename(folder)
             except OSError:
@@ -105,15 +112,3 @@ def _remove(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name.lstrip('.')}.{uuid.uuid4().hex}")
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _verify(path: Path, manifest: FileManifest, label: str) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != manifest.sha256:
-        raise DigestMismatch(
-            f"{manifest.name} of {label} came from object storage with SHA-256 {digest.hexdigest()}, the "
-            f"registry recorded {manifest.sha256}; restore the object or publish the version anew."
-        )

@@ -18,7 +18,9 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
     │   └── TooManyPendingWrites, NotYetVisible
+    ├── StorageFull           a disk or bucket has no room; nothing was written
     └── InternalError
+        └── ObjectDamaged     stored bytes no longer have their digest; they are not answered
 """
 
 from __future__ import annotations
@@ -49,6 +51,11 @@ class BedplateError(Exception):
 
 class InternalError(BedplateError):
     """A defect in the platform; the request id finds it in the logs."""
+
+
+class ObjectDamaged(InternalError):
+    code = "object_damaged"
+    title = "A stored object is damaged"
 
 
 class InvalidRequest(BedplateError):
@@ -214,6 +221,11 @@ class TooManyPendingWrites(Unavailable):
 class NotYetVisible(Unavailable):
     code = "not_yet_visible"
     title = "The write is not visible here yet"
+
+
+class StorageFull(BedplateError):
+    code = "storage_full"
+    title = "There is no room left to write"
 
 
 def _classes(root: type[BedplateError]) -> dict[str, type[BedplateError]]:

@@ -19,7 +19,7 @@ from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
 from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
-from bedplate_store.objects import ObjectStore, open_object_store
+from bedplate_store.objects import ObjectStore, OnFault, open_object_store
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.writes import Writes
 
@@ -81,7 +81,8 @@ def build_platform(
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
     registry = RegistryDatabase(settings.registry_database_url)
     store = StoreDatabase(settings.store_database_url)
-    objects = open_objects(settings)
+    metrics = metrics or PrometheusMetrics(service)
+    objects = open_objects(settings, metrics.object_fault)
     readers = SpaceReaders(
         store,
         objects,
@@ -110,18 +111,20 @@ def build_platform(
         authenticator=build_authenticator(registry, settings.token_cache_seconds),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
         signer=UrlSigner(settings.api_base_url, _secret(settings)),
-        metrics=metrics or PrometheusMetrics(service),
+        metrics=metrics,
         now=now,
     )
 
 
-def open_objects(settings: Settings) -> ObjectStore:
+def open_objects(settings: Settings, on_fault: OnFault) -> ObjectStore:
     secret = settings.s3_secret_key
     return open_object_store(
         settings.objects_url,
         access_key=settings.s3_access_key,
         secret_key=secret.get_secret_value() if secret else None,
         region=settings.s3_region,
+        patience=settings.patience,
+        on_fault=on_fault,
     )
 
 

@@ -36,6 +36,8 @@ class Metrics(Protocol):
 
     def models(self, wanted: int, loaded: int) -> None: ...
 
+    def object_fault(self, operation: str, reason: str, ending: str) -> None: ...
+
     def render(self) -> tuple[bytes, str]:
         """The metrics as text, and their content type."""
         ...
@@ -57,6 +59,9 @@ class NullMetrics:
         return None
 
     def models(self, wanted: int, loaded: int) -> None:
+        return None
+
+    def object_fault(self, operation: str, reason: str, ending: str) -> None:
         return None
 
     def render(self) -> tuple[bytes, str]:
@@ -95,6 +100,12 @@ class PrometheusMetrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._object_faults = Counter(
+            f"{name}object_store_faults_total",
+            "Failed attempts at the object store: tried again, or given up.",
+            ("operation", "reason", "ending"),
+            registry=registry,
+        )
         # Finding the child of some labels costs more than counting in it.
         self._bound_request = functools.cache(self._children_of)
         self._bound_rows = functools.cache(self._rows.labels)
@@ -120,6 +131,9 @@ class PrometheusMetrics:
     def models(self, wanted: int, loaded: int) -> None:
         self._models.labels("wanted").set(wanted)
         self._models.labels("loaded").set(loaded)
+
+    def object_fault(self, operation: str, reason: str, ending: str) -> None:
+        self._object_faults.labels(operation, reason, ending).inc()
 
     def render(self) -> tuple[bytes, str]:
         if SHARED_FOLDER not in os.environ:

@@ -36,6 +36,7 @@ _DESCRIPTIONS = {
     422: "The request is malformed; the detail says what would mend it.",
     500: "A defect; the request id finds it in the logs.",
     503: "A part of the platform cannot be reached; try again.",
+    507: "A disk or the object store has no room left; nothing was written.",
 }
 
 
@@ -127,7 +128,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     if operation.get("security"):
         implied.add(401)
         if method != "get":
-            implied.add(403)
+            implied |= {403, 507}
     if "{" in path:
         implied |= {404, 422}
     if operation.get("parameters"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -23,10 +24,12 @@ from bedplate.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
+    StorageFull,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
 )
+from bedplate.full_disks import is_full_disk
 from bedplate_services.logging import get_logger
 
 _log = get_logger(__name__)
@@ -67,7 +70,9 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "unavailable": 503,
     "too_many_pending_writes": 503,
     "not_yet_visible": 503,
+    "storage_full": 507,
     "internal_error": 500,
+    "object_damaged": 500,
 }
 
 _FRAMEWORK_ERRORS: Mapping[int, type[BedplateError]] = {
@@ -83,6 +88,7 @@ _FRAMEWORK_ERRORS: Mapping[int, type[BedplateError]] = {
 _BY_FAULT: Mapping[str, type[InvalidRequest]] = {"too_long": BatchTooLarge, "too_short": EmptyBatch}
 """What pydantic calls a list out of its bounds; text out of bounds has other names."""
 _MAX_REPORTED = 20
+_POSTGRES_DISK_FULL = "53100"
 _RESERVED = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
 
@@ -141,6 +147,11 @@ def from_exception(error: Exception) -> BedplateError:
         return from_validation(error.errors())
     if isinstance(error, HTTPException):
         return _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest)(_framework_detail(error))
+    if is_full_disk(error) or (isinstance(error, DBAPIError) and _is_full_database(error)):
+        return StorageFull(
+            "A disk of the platform is full: free room on it or give it more, then try again. Nothing was "
+            "written; reads go on. The log names the file with the request id."
+        )
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         return Unavailable("The metadata database cannot be reached just now; try again in a moment.")
     if isinstance(error, DataError | OverflowError):
@@ -150,6 +161,15 @@ def from_exception(error: Exception) -> BedplateError:
         )
     return InternalError(
         "Something broke inside the platform; the request id finds it in the logs. Trying again may help."
+    )
+
+
+def _is_full_database(error: DBAPIError) -> bool:
+    """SQLite says so by its error code, PostgreSQL by its SQLSTATE."""
+    cause = error.orig
+    return (
+        getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or getattr(cause, "sqlstate", None) == _POSTGRES_DISK_FULL
     )
 
 
@@ -184,7 +204,7 @@ def response(error: BedplateError, scope: Scope) -> Response:
 
 async def _answer(request: Request, error: Exception) -> Response:
     told = from_exception(error)
-    if isinstance(error, BedplateError) and status_of(told) >= 500:
+    if isinstance(told, StorageFull) or (isinstance(error, BedplateError) and status_of(told) >= 500):
         # Raised on purpose, so nobody further out logs it.
         _log.error("request failed", path=request.url.path, exc_info=error)
     answer = response(told, request.scope)

@@ -7,12 +7,18 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bedplate_store.objects import Patience
+
 
 class Settings(BaseSettings):
     """Built once, in a composition root; what only differs between one machine and a cluster stands here.
 
     Attributes:
         objects_url: ``file:///dir``, ``s3://bucket/prefix?endpoint=http://host:port`` or ``memory://``.
+        s3_connect_seconds: to connect to the object store, and to send it one part of 5 MiB.
+        s3_read_seconds: until the next bytes of an answer.
+        s3_attempts: calls in all for one operation, the first included; 1: no retries.
+        s3_deadline_seconds: no attempt begins later than this after the first one failed.
         broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``; None: only the reconciler sends
         messages.
         public_url: how clients reach the API, for signed object URLs; None: http://host:port.
@@ -36,6 +42,10 @@ class Settings(BaseSettings):
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str | None = None
+    s3_connect_seconds: float = Field(default=5, gt=0)
+    s3_read_seconds: float = Field(default=20, gt=0)
+    s3_attempts: int = Field(default=5, ge=1)
+    s3_deadline_seconds: float = Field(default=60, ge=0)
     broker_url: str | None = None
     cache_dir: Path
     spool_dir: Path
@@ -56,6 +66,16 @@ class Settings(BaseSettings):
     pending_mib_max: int = Field(default=4096, ge=1)
     model_poll_seconds: float = Field(default=1.0, gt=0)
     history_cache_mib: int = Field(default=512, ge=0)
+
+    @property
+    def patience(self) -> Patience:
+        """With a remote object store."""
+        return Patience(
+            connect_seconds=self.s3_connect_seconds,
+            read_seconds=self.s3_read_seconds,
+            attempts=self.s3_attempts,
+            deadline_seconds=self.s3_deadline_seconds,
+        )
 
     @property
     def api_base_url(self) -> str:

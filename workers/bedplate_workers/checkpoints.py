@@ -28,7 +28,7 @@ class CheckpointFiles:
         Raises:
             NotFound: there is no such version.
             VersionNotReady: it is a draft still.
-            DigestMismatch: object storage returned other bytes than were finalised.
+            ObjectDamaged: object storage returned other bytes than were finalised.
         """
         with self._registry.read() as session:
             version = versions.get(session, foundation, number)

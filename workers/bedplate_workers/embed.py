@@ -32,7 +32,7 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
     """Embed the entities of one key range and write them as one segment.
 
     Raises:
-        NotFound, VersionNotReady, DigestMismatch, CheckpointInvalid: there is no such model to run.
+        NotFound, VersionNotReady, ObjectDamaged, CheckpointInvalid: there is no such model to run.
         KeyTypeMismatch: an int64 space meets an entity whose key is no integer.
         NonFiniteVectors: the model gives NaN or infinity, or overflows the storage dtype.
     """

@@ -7,12 +7,18 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bedplate_store.objects import Patience
+
 
 class WorkerSettings(BaseSettings):
     """Built once, in a composition root; what only differs between one machine and a cluster stands here.
 
     Attributes:
         objects_url: ``file:///dir``, ``s3://bucket/prefix?endpoint=http://host:port`` or ``memory://``.
+        s3_connect_seconds: to connect to the object store, and to send it one part of 5 MiB.
+        s3_read_seconds: until the next bytes of an answer.
+        s3_attempts: calls in all for one operation, the first included; 1: no retries.
+        s3_deadline_seconds: no attempt begins later than this after the first one failed.
         broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``.
         lease_seconds: how long a partition stays with a worker that gives no sign of life.
         resend_seconds: how long a due partition waits for a worker before its message is sent again; one can
@@ -30,6 +36,10 @@ class WorkerSettings(BaseSettings):
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str | None = None
+    s3_connect_seconds: float = Field(default=5, gt=0)
+    s3_read_seconds: float = Field(default=20, gt=0)
+    s3_attempts: int = Field(default=5, ge=1)
+    s3_deadline_seconds: float = Field(default=60, ge=0)
     broker_url: str
     cache_dir: Path
     spool_dir: Path
@@ -41,3 +51,13 @@ class WorkerSettings(BaseSettings):
     log_level: str = "INFO"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
+
+    @property
+    def patience(self) -> Patience:
+        """With a remote object store."""
+        return Patience(
+            connect_seconds=self.s3_connect_seconds,
+            read_seconds=self.s3_read_seconds,
+            attempts=self.s3_attempts,
+            deadline_seconds=self.s3_deadline_seconds,
+        )

@@ -13,4 +13,5 @@ def open_objects(settings: WorkerSettings) -> ObjectStore:
         access_key=settings.s3_access_key,
         secret_key=secret.get_secret_value() if secret else None,
         region=settings.s3_region,
+        patience=settings.patience,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -13,11 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from bedplate_store.objects.port import check_key, missing
+from bedplate.full_disks import named_full_disk
+from bedplate_store.objects.port import check_key, damaged, missing
 
 _TEMPORARY = ".tmp"
 _TEMPORARY_SECONDS_MAX = 24 * 3600
 _PUBLISH_ATTEMPTS = 10
+_CHUNK_BYTES = 1 << 20
 
 
 class LocalObjectStore:
@@ -41,26 +44,37 @@ class LocalObjectStore:
 
     def put_file(self, key: str, path: Path) -> None:
         with open(path, "rb") as source:
-            self._store(key, lambda file: shutil.copyfileobj(source, file, 1 << 20), replace=True)
+            self._store(key, lambda file: shutil.copyfileobj(source, file, _CHUNK_BYTES), replace=True)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
         with self._open(key) as file:
-            return file.read()
+            data = file.read()
+        if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+            raise damaged(key, sha256, found)
+        return data
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         with self._open(key) as file:
             file.seek(start)
             return file.read(length)
 
-    def get_file(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with self._open(key) as source, open(partial, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        digest = hashlib.sha256()
+        with named_full_disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with self._open(key) as source, open(partial, "wb") as target:
+                    while chunk := source.read(_CHUNK_BYTES):
+                        digest.update(chunk)
+                        target.write(chunk)
+                    target.flush()
+                    os.fsync(target.fileno())
+                if sha256 not in (None, digest.hexdigest()):
+                    raise damaged(key, str(sha256), digest.hexdigest())
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def local_path(self, key: str) -> Path | None:
         path = self._path(key)
@@ -103,14 +117,15 @@ class LocalObjectStore:
     def _store(self, key: str, write: Callable[[BinaryIO], None], *, replace: bool) -> bool:
         path = self._path(key)
         partial = self._temporary / uuid.uuid4().hex
-        try:
-            with open(partial, "xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            return self._publish(partial, path, replace=replace)
-        finally:
-            partial.unlink(missing_ok=True)
+        with named_full_disk(self.root):
+            try:
+                with open(partial, "xb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return self._publish(partial, path, replace=replace)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def _publish(self, partial: Path, path: Path, *, replace: bool) -> bool:
         for attempt in range(_PUBLISH_ATTEMPTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import uuid
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bedplate_store.objects.port import check_key, missing
+from bedplate_store.objects.port import check_key, damaged, missing
 
 
 def _utc_now() -> datetime:
@@ -38,17 +39,19 @@ class MemoryObjectStore:
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
         found = self._objects.get(check_key(key))
         if found is None:
             raise missing(key)
+        if sha256 is not None and (digest := hashlib.sha256(found[0]).hexdigest()) != sha256:
+            raise damaged(key, sha256, digest)
         return found[0]
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         return self.get(key)[start : start + length]
 
-    def get_file(self, key: str, path: Path) -> None:
-        data = self.get(key)
+    def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        data = self.get(key, sha256=sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         partial.write_bytes(data)

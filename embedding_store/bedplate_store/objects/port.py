@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from bedplate.errors import InvalidRequest, NotFound
+from bedplate.errors import InvalidRequest, NotFound, ObjectDamaged
 
 # A component beginning with a dot is refused: it shuts out "..", and leaves hidden names to the adapters.
 _KEY = re.compile(r"[A-Za-z0-9_=@+-][A-Za-z0-9._=@+-]*(/[A-Za-z0-9_=@+-][A-Za-z0-9._=@+-]*)*")
@@ -24,7 +24,10 @@ class ObjectStore(Protocol):
     one compare-and-swap, and ``modified_at`` lets the collector leave young objects alone.
 
     Keys are ``/``-separated names of letters, digits and ``. _ = @ + -``. All methods may be called from
-    several threads. A store that cannot be reached raises :class:`~bedplate.errors.Unavailable`.
+    several threads. What may pass is tried again by the adapter; a store that stays out of reach raises
+    :class:`~bedplate.errors.Unavailable`, one without room :class:`~bedplate.errors.StorageFull`. Who knows
+    the digest of what it reads says so: then it gets these bytes or
+    :class:`~bedplate.errors.ObjectDamaged`.
     """
 
     def put(self, key: str, data: bytes | memoryview) -> None:
@@ -36,14 +39,14 @@ class ObjectStore(Protocol):
     def put_file(self, key: str, path: Path) -> None:
         """Store a copy of the file at ``path``."""
 
-    def get(self, key: str) -> bytes:
-        """Return the whole object; :class:`~bedplate.errors.NotFound` where there is none."""
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """Return the whole object (NotFound where there is none; ObjectDamaged if it is not ``sha256``)."""
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return bytes ``start`` to ``start + length``, fewer where the object ends before (NotFound)."""
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the object to ``path``: it appears there whole or not at all (NotFound)."""
+    def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        """Write the object to ``path``: it appears there whole, and as ``sha256`` says, or not at all."""
 
     def local_path(self, key: str) -> Path | None:
         """The object's file where it lies on this machine, to be mapped in place; None where it does not."""
@@ -76,6 +79,14 @@ def check_key(key: str) -> str:
             f"not begin with a dot, {_KEY_LENGTH_MAX} characters at most."
         )
     return key
+
+
+def damaged(key: str, expected: str, found: str) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"object {key!r} is damaged: it has the SHA-256 {found} instead of {expected}. Restore it from a "
+        "copy, or make it again.",
+        key=key,
+    )
 
 
 def missing(key: str) -> NotFound:

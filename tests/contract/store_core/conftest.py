@@ -13,20 +13,33 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.contract.store_core.fault_proxy import FaultProxy
 
 from bedplate.errors import Unavailable
 from bedplate_store.objects import (
     LocalObjectStore,
     MemoryObjectStore,
     ObjectStore,
+    Patience,
     S3ObjectStore,
     open_object_store,
 )
 
 ACCESS_KEY, SECRET_KEY = "bedplate-access", "bedplate-secret"
 _START_SECONDS = 60.0
+PATIENCE = Patience(
+    connect_seconds=2,
+    read_seconds=0.5,
+    least_bytes_per_second=100_000,
+    attempts=3,
+    first_wait_seconds=0.01,
+    longest_wait_seconds=0.05,
+    deadline_seconds=20,
+)
+"""Short, so that tests of lasting faults end soon."""
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +80,30 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     url: str = request.getfixturevalue("s3_url")
     # A prefix of its own keeps the tests apart.
     return open_object_store(url.replace("?", f"/{uuid.uuid4().hex}?", 1), **s3_keys())
+
+
+@pytest.fixture
+def proxy(s3_url: str) -> Iterator[FaultProxy]:
+    endpoint = s3_url.partition("endpoint=")[2]
+    with FaultProxy(endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def faults() -> list[tuple[str, str, str]]:
+    """(operation, reason, ending) of every fault that the store noticed."""
+    return []
+
+
+@pytest.fixture
+def store(s3_url: str, proxy: FaultProxy, faults: Any) -> S3ObjectStore:
+    bucket = s3_url.removeprefix("s3://").partition("?")[0]
+    url = f"s3://{bucket}/{uuid.uuid4().hex}?endpoint={proxy.url}"
+    opened = open_object_store(
+        url, **s3_keys(), patience=PATIENCE, on_fault=lambda *each: faults.append(each)
+    )
+    assert isinstance(opened, S3ObjectStore)
+    return opened
 
 
 def _start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:

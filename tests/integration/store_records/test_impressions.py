@@ -237,5 +237,5 @@ def test_a_damaged_segment_is_an_error(
     log.seal(now)
     (key,) = objects.list("log/")
     objects.put(key, objects.get(key)[:-1] + b"?")
-    with pytest.raises(InternalError, match="damaged in storage"):
+    with pytest.raises(InternalError, match="is damaged"):
         read(log, objects, database)

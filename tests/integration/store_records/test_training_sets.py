@@ -293,7 +293,8 @@ def test_the_manifest_tells_how_it_was_made(
     log.seal(now)
     label(database, now, ("r1", "i1", 1.0))
     made = build(database, objects, now)
-    manifest = json.loads(objects.get(f"training-sets/{made.id}/manifest.json"))
+    (key,) = (key for key in objects.list(f"training-sets/{made.id}/") if key.endswith(".json"))
+    manifest = json.loads(objects.get(key))
     assert manifest["digest"] == made.digest
     assert manifest["counts"] == {"rows": 1, "requests": 1, "unlabelled": 2, "incomplete": 0}
     assert manifest["pins"] == {"event": 0, "outcome": 1, "log_segment": 1}
@@ -372,5 +373,5 @@ def test_a_damaged_part_is_not_published(
     params = {"training_set": made.id, "start_us": 0, "end_us": microseconds(now)}
     part = training_sets.join_partition(database, objects, params)
     objects.put(part["parts"]["rows"]["key"], b"?")
-    with pytest.raises(InternalError, match="damaged in storage"):
+    with pytest.raises(InternalError, match="is damaged"):
         training_sets.prepare(database, objects, made.id, [part])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bedplate.errors import DigestMismatch, NotFound
+from bedplate.errors import NotFound, ObjectDamaged
 from bedplate.wire.registry import Version
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 
@@ -39,7 +39,7 @@ def test_other_bytes_than_were_published_are_refused_and_not_kept(
 ) -> None:
     weights = next(file for file in foundation.files if file.name == "model.safetensors")
     bench.workplace.objects.put(f"checkpoints/{weights.sha256}", b"tampered with")
-    with pytest.raises(DigestMismatch, match=r"model\.safetensors of core@1 came from object storage"):
+    with pytest.raises(ObjectDamaged, match=r"model\.safetensors of core@1 is damaged"):
         files_of(bench, tmp_path / "cache").fetch("core", 1)
     assert list((tmp_path / "cache" / "checkpoints").iterdir()) == []
 

@@ -25,7 +25,7 @@ class Blobs:
 
     fetches = 0
 
-    def get_file(self, key: str, path: Path) -> None:
+    def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
         self.fetches += 1
         path.write_bytes(DATA)
 
