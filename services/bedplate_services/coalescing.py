@@ -68,7 +68,12 @@ class SearchQueue:
     ) -> None:
         """Search soon; ``done`` is called on the loop with the result, or the exception, of these queries."""
         settings = (k, ef)
-        line = self._lines.setdefault(reader, {}).setdefault(settings, _Line())
+        lines = self._lines.get(reader)
+        if lines is None:
+            lines = self._lines[reader] = {}
+        line = lines.get(settings)
+        if line is None:
+            line = lines[settings] = _Line()
         line.waiting.append(_Waiting(vectors_QD, done))
         if line.running:
             return  # goes with the next call

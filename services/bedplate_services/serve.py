@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from pathlib import Path
 
@@ -16,7 +17,10 @@ GRACE_SECONDS = 10
 
 
 class _Server(uvicorn.Server):
-    """Makes ``ready_file`` once connections are taken."""
+    """Makes ``ready_file`` once connections are taken.
+
+    What was made until then stays: the garbage collector need not look at it during a request.
+    """
 
     def __init__(self, config: uvicorn.Config, ready_file: Path | None) -> None:
         super().__init__(config)
@@ -24,6 +28,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
         if self.started and self._ready_file is not None:
             self._ready_file.touch()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,8 @@ Buffers = Sequence[bytes | memoryview]
 ServerHeaders = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """All that the headers of an answer depend on."""
+class _Shape(NamedTuple):
+    """All that the headers of an answer depend on; a tuple, because one is made for each request."""
 
     version: str
     snapshot: int
@@ -132,17 +131,7 @@ class Lane:
         if ours is None:
             if len(self._headers) >= _HEADS_MAX:
                 self._headers.clear()
-            ours = self._headers[shape] = _lines(
-                headers_of(
-                    media=RAW,
-                    body_bytes=shape.body_bytes,
-                    version=shape.version,
-                    snapshot=shape.snapshot,
-                    dim=shape.dim,
-                    dtype=shape.dtype,
-                    rows=shape.rows,
-                )
-            )
+            ours = self._headers[shape] = _lines(headers_of(media=RAW, **shape._asdict()))
         request_id = ask.request_id or new_request_id().encode()
         return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, request_id)
 
