@@ -124,6 +124,7 @@ LEFT = {
     "closing": (LOOKUP, ASKED, {"connection": "close"}, 200),
     "chunked": (LOOKUP, b"18\r\n" + ASKED + b"\r\n0\r\n\r\n", {"transfer_encoding": "chunked"}, 200),
     "other encoding of the path": ("/v1/spaces/core%401/item/lookup", ASKED, {}, 200),
+    "the token of a write": (LOOKUP, ASKED, {"x_bedplate_after": "nothing"}, 422),
     "no token": (LOOKUP, ASKED, {"authorization": ""}, 401),
     "wrong token": (LOOKUP, ASKED, {"authorization": "Bearer nobody"}, 401),
     "wrong scheme": (LOOKUP, ASKED, {"authorization": "Basic abc"}, 401),
