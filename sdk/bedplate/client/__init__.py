@@ -13,6 +13,7 @@ from typing import Any, Generic, Self
 
 import httpx
 
+from bedplate.client.effects import Steps
 from bedplate.client.jobs import Jobs
 from bedplate.client.records import Events, Items, Outcomes, Timelines
 from bedplate.client.registry import (
@@ -27,7 +28,7 @@ from bedplate.client.registry import (
 from bedplate.client.requests import get, path
 from bedplate.client.serving import Tae, endpoints, rank, rank_request
 from bedplate.client.spaces import Lookup, Search, Spaces
-from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, Steps, SyncRunner, operation
+from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, SyncRunner, operation
 from bedplate.client.training_sets import Impressions, TrainingSets
 from bedplate.client.versions import Experts, Versions
 from bedplate.connection import Connection, resolve_connection

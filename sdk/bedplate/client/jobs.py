@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bedplate.client.effects import Pause, Steps
 from bedplate.client.requests import Listing, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, Pause, RunnerT, Steps, operation
+from bedplate.client.steps import Namespace, RunnerT, operation
 from bedplate.errors import JobFailed, Unavailable
 from bedplate.wire.store import Job, JobState
 

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from bedplate.client.answers import read_document
+from bedplate.client.effects import Request, Steps
 from bedplate.client.requests import Listing, bulk, get, parameters, path
-from bedplate.client.steps import Namespace, Request, RunnerT, Steps, exchange, operation
+from bedplate.client.steps import Namespace, RunnerT, exchange, operation
 from bedplate.codecs import (
     ARROW,
     check_events,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bedplate.client.answers import build
+from bedplate.client.effects import Request, Steps
 from bedplate.client.requests import Listing, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, Request, RunnerT, Steps, exchange, operation
+from bedplate.client.steps import Namespace, RunnerT, exchange, operation
 from bedplate.wire.registry import (
     Alias,
     AliasChange,

@@ -10,7 +10,8 @@ import httpx
 from pydantic import BaseModel
 
 from bedplate.client.answers import read_document, read_list
-from bedplate.client.steps import Request, Steps, exchange
+from bedplate.client.effects import Request, Steps
+from bedplate.client.steps import exchange
 from bedplate.codecs import HEADER_AFTER, JSON
 from bedplate.errors import InternalError, InvalidRequest
 

@@ -10,16 +10,9 @@ import httpx
 from pydantic import BaseModel
 
 from bedplate.client.answers import build, read_document
+from bedplate.client.effects import Steps
 from bedplate.client.requests import get, json_request, path
-from bedplate.client.steps import (
-    AsyncRunner,
-    Namespace,
-    RunnerT,
-    Steps,
-    SyncRunner,
-    exchange,
-    operation,
-)
+from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, SyncRunner, exchange, operation
 from bedplate.codecs import ARROW, JSON, TaeColumns, decode_tae_arrow
 from bedplate.errors import InternalError, InvalidRequest, Unavailable
 from bedplate.wire.serving import Endpoints, RankAnswer, RankRequest, TaeBatch, TaeRequest

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.client import space_reads
 from bedplate.client.answers import read_document
+from bedplate.client.downloads import Progress
+from bedplate.client.effects import Steps
 from bedplate.client.requests import Listing, bulk, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, RunnerT, Steps, operation
+from bedplate.client.steps import Namespace, RunnerT, operation
+from bedplate.client.streams import streamed
 from bedplate.codecs import (
     ARROW,
     HEADER_DIM,
@@ -21,8 +26,10 @@ from bedplate.codecs import (
     HEADER_SNAPSHOT,
     HEADER_VERSION,
     RAW,
+    SCAN_COLUMNS,
     HitKeys,
     Keys,
+    ScanBatch,
     SearchQueries,
     Vectors,
     as_keys,
@@ -35,8 +42,17 @@ from bedplate.codecs import (
 )
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
+from bedplate.space_data import SpaceData
 from bedplate.wire.registry import Dtype
-from bedplate.wire.store import EmbedAnswer, EmbedRequest, OpenReader, Snapshot, Space, WriteAnswer
+from bedplate.wire.store import (
+    EmbedAnswer,
+    EmbedRequest,
+    OpenReader,
+    Snapshot,
+    Space,
+    SpaceFiles,
+    WriteAnswer,
+)
 
 AnyKeys = Sequence[int] | Sequence[str] | NDArray[Any]
 
@@ -200,6 +216,67 @@ class Spaces(Namespace[RunnerT]):
         )
         found = decode_search_answer_arrow(response.content)
         return Search(found.keys, found.scores, found.found, found.version, found.snapshot)
+
+    @streamed.of(ScanBatch)
+    def scan(
+        self,
+        reference: str,
+        *,
+        batch_rows: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        columns: Sequence[str] = SCAN_COLUMNS,
+        via: Literal["rest", "files"] = "rest",
+    ) -> Steps[None]:
+        """Every row of the space as NumPy batches, all of one state of it; each batch names the state.
+
+        A broken connection is taken up again where it broke: no row comes twice, none is lost.
+
+        Args:
+            batch_rows: at most so many rows at a time; None: 4 MiB of vectors.
+            shard: (i, n): the i-th of n equal parts, from 0; the same part again only within one state.
+            columns: ``key``, ``vector`` or both.
+            via: ``rest`` streams through the API; ``files`` maps the files where they lie on this machine,
+                else fetches them from object storage first.
+
+        Raises:
+            NotFound, SpaceNotReady; SnapshotGone where the state was collected before the end: start again.
+        """
+        if via not in ("rest", "files"):
+            raise InvalidRequest(f"via is {via!r}; give 'rest' or 'files'.")
+        steps = space_reads.scan if via == "rest" else space_reads.scan_files
+        return steps(reference, batch_rows, shard, columns)
+
+    @operation
+    def files(self, reference: str) -> Steps[SpaceFiles]:
+        """The files of the newest state, with signed URLs that need no token and expire."""
+        return space_reads.list_files(reference)
+
+    @operation
+    def read(self, reference: str, *, progress: Progress | None = None) -> Steps[SpaceData]:
+        """The space, verified and memory-mapped: in place where its files lie on this machine, else from a
+        temporary copy that lives as long as the result.
+
+        Raises:
+            NotFound, SpaceNotReady, SnapshotGone, DigestMismatch.
+        """
+        return space_reads.read(reference, progress)
+
+    @operation
+    def download(
+        self, reference: str, directory: str | Path, *, progress: Progress | None = None
+    ) -> Steps[SpaceData]:
+        """Fetch the space's files into ``directory``, verify their SHA-256, and open them memory-mapped.
+
+        What is there is not fetched again, nor the part of a file that came before a process was killed.
+        ``SpaceData.open(directory)`` opens it again without the platform.
+
+        Args:
+            progress: called with (file name, bytes done, bytes in all).
+
+        Raises:
+            NotFound, SpaceNotReady, SnapshotGone, DigestMismatch.
+        """
+        return space_reads.download(reference, Path(directory), progress)
 
     @operation
     def upsert(self, reference: str, keys: AnyKeys, vectors: Any) -> Steps[WriteAnswer]:

@@ -2,21 +2,36 @@
 
 An operation is a generator that yields the effects it needs (send a request, save an answer to a file, pause,
 do blocking work) and returns its result. ``SyncRunner`` performs them with httpx.Client, ``AsyncRunner`` with
-httpx.AsyncClient; nothing else differs between ``Client`` and ``AsyncClient``.
+httpx.AsyncClient; nothing else differs between ``Client`` and ``AsyncClient``. One whose results come bit by
+bit also yields ``Give``: ``client/streams.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import uuid
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
 from bedplate.client.answers import error_of
+from bedplate.client.effects import (
+    Blocking,
+    Effect,
+    Give,
+    Incoming,
+    Open,
+    Pause,
+    Read,
+    Request,
+    Save,
+    Send,
+    Steps,
+    Together,
+)
 from bedplate.errors import Unavailable
 
 T = TypeVar("T")
@@ -25,62 +40,7 @@ P = ParamSpec("P")
 RETRY_DELAYS_SECONDS = (0.1, 0.4, 1.6)
 MAXIMUM_RETRY_AFTER_SECONDS = 10.0
 RETRIED_STATUS = 503
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request.
-
-    Attributes:
-        url: a path below the platform's URL, or an absolute URL.
-        idempotent: whether sending it twice does no more than sending it once; only such a one is retried.
-        timeout_seconds: for an answer; None: the client's.
-        authenticated: whether the token goes with it; never to signed URLs, which may lie on another host.
-    """
-
-    method: str
-    url: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
-    idempotent: bool = False
-    authenticated: bool = True
-    timeout_seconds: float | None = None
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Effect: send the request; its result is the whole ``httpx.Response``."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Effect: stream the answer's body into ``path``; its result is the response, read only if an error."""
-
-    request: Request
-    path: Path
-    advance: Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Effect: wait."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Blocking:
-    """Effect: call a function that reads or writes files; the asynchronous client does so in a thread."""
-
-    function: Callable[[], Any]
-
-
-Effect = Send | Save | Pause | Blocking
-Steps = Generator[Effect, Any, T]
+PARALLEL = 4
 
 
 def blocking(function: Callable[[], T]) -> Steps[T]:
@@ -101,16 +61,6 @@ def exchange(request: Request) -> Steps[httpx.Response]:
         return response
 
     return (yield from retried(request, attempt))
-
-
-def saved(request: Request, path: Path, advance: Callable[[int], None]) -> Steps[None]:
-    """Stream the answer to ``request`` into ``path``, from the beginning again after a broken connection."""
-
-    def attempt() -> Steps[httpx.Response]:
-        response: httpx.Response = yield Save(request, path, advance)
-        return response
-
-    yield from retried(request, attempt)
 
 
 def retried(request: Request, attempt: Callable[[], Steps[httpx.Response]]) -> Steps[httpx.Response]:
@@ -147,6 +97,7 @@ class SyncRunner:
     def __init__(self, http: httpx.Client, sleep: Callable[[float], None]) -> None:
         self.http = http
         self._sleep = sleep
+        self._stopped = False
         self.cache: dict[str, Any] = {}
 
     def run(self, steps: Steps[T]) -> T:
@@ -154,7 +105,7 @@ class SyncRunner:
             effect = next(steps)
             while True:
                 try:
-                    result = self._perform(effect)
+                    result = self.perform(effect)
                 except Exception as error:  # noqa: BLE001  # handed to the operation, which handles or raises it
                     effect = steps.throw(error)
                 else:
@@ -163,29 +114,75 @@ class SyncRunner:
             value: T = stop.value
             return value
 
-    def _perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:
+        """Do it; raises what it raises."""
         if isinstance(effect, Pause):
             return self._sleep(effect.seconds)
         if isinstance(effect, Blocking):
             return effect.function()
+        if isinstance(effect, Together):
+            return self._together(effect.steps)
+        if isinstance(effect, Read):
+            with reported(effect.incoming.response.request):
+                return next(effect.incoming.chunks, None)
+        if isinstance(effect, Give):
+            raise TypeError("an operation that gives values is made with streams.streamed")
         request = prepared(self.http, effect.request)
-        try:
+        with reported(request):
             if isinstance(effect, Send):
                 return self.http.send(request)
             response = self.http.send(request, stream=True)
+            if isinstance(effect, Open) and response.status_code < 400:
+                return Incoming(response, response.iter_bytes())
             try:
-                if response.status_code >= 400:
+                if response.status_code >= 400 or isinstance(effect, Open):
                     response.read()
-                    return response
-                with effect.path.open("wb") as file:
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
-                        effect.advance(len(chunk))
+                    return response if isinstance(effect, Save) else Incoming(response, iter(()))
+                effect.sink.begin(response)
+                for chunk in response.iter_bytes():
+                    if self._stopped:
+                        raise Unavailable("Given up, because something that ran beside it failed.")
+                    effect.sink.write(chunk)
                 return response
             finally:
                 response.close()
-        except httpx.TransportError as error:
-            raise unreachable(request, error) from error
+
+    def _together(self, steps: Sequence[Steps[Any]]) -> list[Any]:
+        part = SyncRunner(self.http, self._sleep)
+        with ThreadPoolExecutor(PARALLEL, "bedplate") as pool:
+            running = [pool.submit(part.run, each) for each in steps]
+            try:
+                return [each.result() for each in running]
+            except BaseException:
+                # Also after Ctrl-C: what runs beside must not keep the caller waiting.
+                part._stopped = True
+                for each in running:
+                    each.cancel()
+                raise
+
+    def given(self, steps: Steps[None]) -> Iterator[Any]:
+        """The values that ``steps`` gives; what it has open is closed when the caller has enough."""
+        incoming: Incoming | None = None
+        try:
+            effect = next(steps)
+            while True:
+                if isinstance(effect, Give):
+                    yield effect.value
+                    effect = steps.send(None)
+                    continue
+                try:
+                    result = self.perform(effect)
+                    incoming = result if isinstance(effect, Open) else incoming
+                except Exception as error:  # noqa: BLE001  # handed to the operation, which handles or raises it
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(result)
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+            if incoming is not None:
+                incoming.response.close()
 
 
 class AsyncRunner:
@@ -207,7 +204,7 @@ class AsyncRunner:
             effect = next(steps)
             while True:
                 try:
-                    result = await self._perform(effect)
+                    result = await self.perform(effect)
                 except Exception as error:  # noqa: BLE001  # handed to the operation, which handles or raises it
                     effect = steps.throw(error)
                 else:
@@ -216,29 +213,69 @@ class AsyncRunner:
             value: T = stop.value
             return value
 
-    async def _perform(self, effect: Effect) -> Any:
+    async def perform(self, effect: Effect) -> Any:
+        """Do it; raises what it raises."""
         if isinstance(effect, Pause):
             return await self._sleep(effect.seconds)
         if isinstance(effect, Blocking):
             return await self._in_thread(effect.function)
+        if isinstance(effect, Together):
+            return await self._together(effect.steps)
+        if isinstance(effect, Read):
+            with reported(effect.incoming.response.request):
+                return await anext(effect.incoming.chunks, None)
+        if isinstance(effect, Give):
+            raise TypeError("an operation that gives values is made with streams.streamed")
         request = prepared(self.http, effect.request)
-        try:
+        with reported(request):
             if isinstance(effect, Send):
                 return await self.http.send(request)
             response = await self.http.send(request, stream=True)
+            if isinstance(effect, Open) and response.status_code < 400:
+                return Incoming(response, response.aiter_bytes())
             try:
-                if response.status_code >= 400:
+                if response.status_code >= 400 or isinstance(effect, Open):
                     await response.aread()
-                    return response
-                with effect.path.open("wb") as file:  # chunks of some KiB into the page cache
-                    async for chunk in response.aiter_bytes():
-                        file.write(chunk)
-                        effect.advance(len(chunk))
+                    return response if isinstance(effect, Save) else Incoming(response, None)
+                effect.sink.begin(response)
+                async for chunk in response.aiter_bytes():  # chunks of some KiB into the page cache
+                    effect.sink.write(chunk)
                 return response
             finally:
                 await response.aclose()
-        except httpx.TransportError as error:
-            raise unreachable(request, error) from error
+
+    async def _together(self, steps: Sequence[Steps[Any]]) -> list[Any]:
+        slots = asyncio.Semaphore(PARALLEL)
+
+        async def one(each: Steps[Any]) -> Any:
+            async with slots:
+                return await self.run(each)
+
+        return await asyncio.gather(*map(one, steps))
+
+    async def given(self, steps: Steps[None]) -> AsyncIterator[Any]:
+        """The values that ``steps`` gives; what it has open is closed when the caller has enough."""
+        incoming: Incoming | None = None
+        try:
+            effect = next(steps)
+            while True:
+                if isinstance(effect, Give):
+                    yield effect.value
+                    effect = steps.send(None)
+                    continue
+                try:
+                    result = await self.perform(effect)
+                    incoming = result if isinstance(effect, Open) else incoming
+                except Exception as error:  # noqa: BLE001  # handed to the operation, which handles or raises it
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(result)
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+            if incoming is not None:
+                await incoming.response.aclose()
 
 
 def prepared(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
@@ -254,6 +291,15 @@ def prepared(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.
     if not request.authenticated:
         built.headers.pop("authorization", None)
     return built
+
+
+@contextmanager
+def reported(request: httpx.Request) -> Iterator[None]:
+    """Turn errors of the connection into Unavailable."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise unreachable(request, error) from error
 
 
 def unreachable(request: httpx.Request, error: httpx.TransportError) -> Unavailable:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bedplate.client.checkpoints import UploadProgress, fetch_verified
+from bedplate.client.downloads import Progress, Wanted, fetch
+from bedplate.client.effects import Request, Steps
 from bedplate.client.jobs import POLL_SECONDS, watch
 from bedplate.client.requests import Listing, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, Request, RunnerT, Steps, blocking, exchange, operation
+from bedplate.client.steps import Namespace, RunnerT, blocking, exchange, operation
 from bedplate.codecs import ARROW, decode_table
 from bedplate.errors import Conflict
 from bedplate.training_data import TrainingSetData
@@ -76,7 +77,7 @@ class TrainingSets(Namespace[RunnerT]):
         training_set_id: str,
         directory: str | Path | None = None,
         *,
-        progress: UploadProgress | None = None,
+        progress: Progress | None = None,
     ) -> Steps[TrainingSetData]:
         """Fetch the files, verify their SHA-256, and open them memory-mapped.
 
@@ -98,8 +99,7 @@ class TrainingSets(Namespace[RunnerT]):
             tempfile.TemporaryDirectory(prefix="bedplate-training-set-") if directory is None else None
         )
         target = Path(temporary.name) if temporary else Path(directory or ".")
-        yield from blocking(lambda: target.mkdir(parents=True, exist_ok=True))
-        yield from _fetch(files, target, progress)
+        yield from fetch([_wanted(file, target) for file in files], progress)
         return (yield from blocking(lambda: TrainingSetData.open(made, files, target, temporary)))
 
     @operation
@@ -110,12 +110,7 @@ class TrainingSets(Namespace[RunnerT]):
         return decode_table(response.content)
 
 
-def _fetch(files: list[TrainingSetFile], directory: Path, progress: UploadProgress | None) -> Steps[None]:
-    total, done = sum(file.bytes for file in files), 0
-    for file in files:
-        # Signed: the token stays here. A relative URL is the platform's own.
-        request = Request("GET", file.url, idempotent=True, authenticated=False)
-        yield from fetch_verified(request, directory / Path(file.name).name, file.sha256, lambda _count: None)
-        done += file.bytes
-        if progress:
-            progress(file.name, done, total)
+def _wanted(file: TrainingSetFile, directory: Path) -> Wanted:
+    # Signed: the token stays here. A relative URL is the platform's own.
+    request = Request("GET", file.url, idempotent=True, authenticated=False)
+    return Wanted(request, directory / Path(file.name).name, file.bytes, file.sha256)

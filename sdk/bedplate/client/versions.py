@@ -8,15 +8,16 @@ from pathlib import Path
 
 from bedplate.client.answers import build
 from bedplate.client.checkpoints import (
-    UploadProgress,
     download,
     finalise,
     read_checkpoint,
     upload,
     version_path,
 )
+from bedplate.client.downloads import Progress
+from bedplate.client.effects import Steps
 from bedplate.client.requests import Listing, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, RunnerT, Steps, blocking, operation
+from bedplate.client.steps import Namespace, RunnerT, blocking, operation
 from bedplate.errors import InvalidRequest
 from bedplate.references import VersionReference
 from bedplate.wire.registry import (
@@ -49,7 +50,7 @@ class Versions(Namespace[RunnerT]):
         training_window: tuple[datetime, datetime] | None = None,
         metrics: Mapping[str, float] | None = None,
         description: str = "",
-        progress: UploadProgress | None = None,
+        progress: Progress | None = None,
     ) -> Steps[Version]:
         """Upload a checkpoint directory in parts of 16 MiB and finalise it as the next version.
 
@@ -106,7 +107,7 @@ class Versions(Namespace[RunnerT]):
 
     @operation
     def download(
-        self, reference: str, directory: str | Path, *, progress: UploadProgress | None = None
+        self, reference: str, directory: str | Path, *, progress: Progress | None = None
     ) -> Steps[Version]:
         """Fetch every file of a version into ``directory`` and verify its SHA-256.
 
@@ -160,7 +161,7 @@ class Experts(Namespace[RunnerT]):
         training_set: str | None = None,
         metrics: Mapping[str, float] | None = None,
         description: str = "",
-        progress: UploadProgress | None = None,
+        progress: Progress | None = None,
     ) -> Steps[ExpertVersion]:
         """Upload a checkpoint directory and finalise it as the expert's next version; resumes likewise.
 
@@ -203,7 +204,7 @@ class Experts(Namespace[RunnerT]):
 
     @operation
     def download(
-        self, reference: str, directory: str | Path, *, progress: UploadProgress | None = None
+        self, reference: str, directory: str | Path, *, progress: Progress | None = None
     ) -> Steps[ExpertVersion]:
         """Fetch every file of an expert's version into ``directory``; verified like a foundation's."""
         version = yield from get(_expert_version(reference), ExpertVersion)
