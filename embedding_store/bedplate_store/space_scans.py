@@ -36,7 +36,7 @@ _PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceState:
+class PinnedState:
     """One state of a space and the segments that make it up, oldest first."""
 
     space: SpaceKey
@@ -133,7 +133,7 @@ def _arrow_keys(keys: Keys) -> pa.Array:
     return StringColumn(keys.offsets, keys.heap).to_arrow().cast(pa.string())
 
 
-def find_state(database: Database, key: SpaceKey, snapshot: int | None, sequence: int | None) -> SpaceState:
+def find_state(database: Database, key: SpaceKey, snapshot: int | None, sequence: int | None) -> PinnedState:
     """The state of a space at ``snapshot`` and ``sequence``, both None: the newest.
 
     Raises:
@@ -157,7 +157,7 @@ def find_state(database: Database, key: SpaceKey, snapshot: int | None, sequence
         ).all()
         if len(writes) < through - covered:
             raise _gone(key, number, through)
-        return SpaceState(
+        return PinnedState(
             space=key,
             dim=space.dim,
             dtype=cast(Dtype, space.dtype),
@@ -190,7 +190,7 @@ def _gone(key: SpaceKey, snapshot: int, sequence: int) -> SnapshotGone:
     )
 
 
-def open_scan(objects: ObjectStore, cache_dir: Path, state: SpaceState) -> SpaceScan:
+def open_scan(objects: ObjectStore, cache_dir: Path, state: PinnedState) -> SpaceScan:
     """Map the segments of a state.
 
     Raises:
@@ -206,7 +206,7 @@ def open_scan(objects: ObjectStore, cache_dir: Path, state: SpaceState) -> Space
 
 
 def segment_manifests(
-    objects: ObjectStore, state: SpaceState
+    objects: ObjectStore, state: PinnedState
 ) -> Sequence[tuple[SegmentInfo, dict[str, FileInfo]]]:
     """The segments of a state, oldest first, with their files; that of a write has one file, ``packed``.
 

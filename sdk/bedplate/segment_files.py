@@ -57,25 +57,15 @@ class StringColumn:
 KeyColumn: TypeAlias = NDArray[np.int64] | StringColumn
 
 
-def map_file(path: Path | None) -> NDArray[np.uint8]:
-    """The file's bytes, paged in when touched; None: no bytes.
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The file's bytes, paged in when touched.
 
     The mapping is private: who writes into the array changes his copy of a page and never the file.
     """
-    if path is None or path.stat().st_size == 0:
+    if path.stat().st_size == 0:
         return np.empty(0, np.uint8)
     with open(path, "rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
-
-
-def read_keys(path: Path | None, rows: int, key_type: KeyType) -> KeyColumn:
-    """The sorted keys of a ``keys`` or ``tombstones`` file; None: of a file that is absent."""
-    return keys_of(map_file(path), rows, key_type)
-
-
-def read_vectors(path: Path | None, rows: int, dim: int, dtype: Dtype) -> Vectors:
-    """The vectors [rows, dim] of a ``vectors`` file."""
-    return vectors_of(map_file(path), rows, dim, dtype)
 
 
 def keys_of(data: NDArray[np.uint8], rows: int, key_type: KeyType) -> KeyColumn:

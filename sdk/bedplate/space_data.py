@@ -19,12 +19,15 @@ from bedplate.codecs.scans import KEY
 from bedplate.errors import InvalidRequest
 from bedplate.segment_files import (
     KEYS,
+    PACKED,
     TOMBSTONES,
     VECTORS,
     KeyColumn,
     StringColumn,
-    read_keys,
-    read_vectors,
+    keys_of,
+    map_file,
+    unpack,
+    vectors_of,
 )
 from bedplate.space_rows import Piece, RowOrder
 from bedplate.wire.store import SpaceFiles, SpaceSegment
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     from bedplate.torch_data import SpaceDataset
 
-FILES_READ = (KEYS, VECTORS, TOMBSTONES)
+FILES_READ = (KEYS, VECTORS, TOMBSTONES, PACKED)
 """The files of a segment that are needed here; segments may have others."""
 DOCUMENT = "space.json"
 _BATCH_BYTES = 4 << 20
@@ -171,26 +174,24 @@ class SpaceData:
         return torch_data.SpaceDataset(self, batch_rows, rank=rank, world_size=world_size)
 
     def _map(self, segment: SpaceSegment, locate: Callable[[SpaceSegment, str], Path]) -> _Mapped:
-        known = {file.name: file for file in segment.files}
-
-        def path(name: str) -> Path | None:
-            if name not in known:
-                return None
-            found = locate(segment, name)
-            if found.stat().st_size != known[name].bytes:
-                raise ValueError(f"{found} does not have {known[name].bytes} bytes")
-            return found
-
-        key_type = self.files.key_type
+        sizes = {file.name: file.bytes for file in segment.files if file.name in FILES_READ}
+        columns = {name: map_file(locate(segment, name)) for name in sizes}
+        for name, data in columns.items():
+            if len(data) != sizes[name]:
+                raise ValueError(f"{name} of segment {segment.digest} does not have {sizes[name]} bytes")
+        if PACKED in columns:
+            _, columns = unpack(columns[PACKED])
+        none, files = np.empty(0, np.uint8), self.files
         return _Mapped(
-            read_keys(path(KEYS), segment.rows, key_type),
-            read_vectors(path(VECTORS), segment.rows, self.files.dim, self.files.dtype),
-            read_keys(path(TOMBSTONES), segment.tombstones, key_type),
+            keys_of(columns.get(KEYS, none), segment.rows, files.key_type),
+            vectors_of(columns.get(VECTORS, none), segment.rows, files.dim, files.dtype),
+            keys_of(columns.get(TOMBSTONES, none), segment.tombstones, files.key_type),
         )
 
     def _nothing(self) -> _Mapped:
-        none = read_keys(None, 0, self.files.key_type)
-        return _Mapped(none, read_vectors(None, 0, self.files.dim, self.files.dtype), none)
+        none = np.empty(0, np.uint8)
+        keys = keys_of(none, 0, self.files.key_type)
+        return _Mapped(keys, vectors_of(none, 0, self.files.dim, self.files.dtype), keys)
 
     def _vectors(self, piece: Piece) -> Vectors:
         if piece.newer:
@@ -206,7 +207,7 @@ class SpaceData:
             mapped = self._base.keys[piece.start : piece.stop]
             return np.delete(mapped, piece.dead) if len(piece.dead) else mapped
         found = self._arrow_keys(piece)
-        keys: Keys = found.to_pylist() if self.files.key_type == "string" else found.to_numpy()
+        keys: Keys = found.to_pylist() if self.files.key_type == "string" else np.array(found)
         return keys
 
     def _arrow_keys(self, piece: Piece) -> pa.Array:

@@ -55,6 +55,8 @@ def compact(world: World, space: str = "item") -> None:
     with platform.store.write() as session:
         snapshots.publish(session, prepared, objects=platform.objects, job=None, now=world.clock())
     world.show(key)
+    platform.readers.open_ahead()
+    platform.directory.forget()
 
 
 @pytest.fixture
