@@ -53,7 +53,7 @@ def _measure(folder: Path, kind: IndexKind, vectors: NDArray[np.float32]) -> Fig
         return Sample.of(len(vectors), time.perf_counter() - began)
 
     first = product(-1)
-    index = built[0]
+    index = built[0].document
     threads = 1 if kind == "hnsw" else bare_faiss.ALL_THREADS
     description = str(index.parameters["description"])
     training = _training(vectors, int(index.parameters.get("lists", 0)))

@@ -51,8 +51,9 @@ def live_segments(session: ReadSession, now: datetime, grace: timedelta) -> set[
 
 
 def live_indexes(session: ReadSession, now: datetime, grace: timedelta) -> set[str]:
-    """Digests of the indexes that live snapshots hold."""
-    return {row.index["digest"] for row in live_snapshots(session, now, grace) if row.index is not None}
+    """Digests of the index files that live snapshots hold; a scan has none."""
+    indexes = (row.index for row in live_snapshots(session, now, grace) if row.index is not None)
+    return {index["digest"] for index in indexes if index["digest"]}
 
 
 def _lock(session: WriteSession, statement: str) -> None:

@@ -59,9 +59,11 @@ def open_snapshot(
         return OpenSnapshot(0)
     base = open_segment(objects, snapshot.segments[0]["digest"], cache_dir)
     digests, files = [snapshot.segments[0]["digest"]], _files(base)
-    index = None
+    document = IndexDocument.flat(base.info.rows)
     if snapshot.index is not None:
         document = IndexDocument.from_json(snapshot.index)
+    path = None
+    if document.has_file:
         path = local_file(
             objects,
             index_key(document.digest),
@@ -69,9 +71,9 @@ def open_snapshot(
             bytes_=document.bytes,
             sha256=document.digest,
         )
-        index = open_index(path, document, metric)
         digests.append(document.digest)
         files = [path, *files]
+    index = open_index(path, document, base, metric)
     return OpenSnapshot(snapshot.number, base, index, frozenset(digests), tuple(files))
 
 
@@ -133,9 +135,7 @@ def warm(opened: OpenSnapshot, stopped: threading.Event) -> None:
     pages = base.vectors.reshape(-1).view(np.uint8)[:WARM_BYTES_MAX]
     for _ in _paced(_touch(pages), stopped):
         pass
-    if opened.index is None:
-        base.scan[:1].sum()  # maps the file by its name, which the cache may lose later
-    elif not stopped.is_set():
+    if opened.index is not None and opened.index.kind != "flat" and not stopped.is_set():
         opened.index.search(base.vectors[:_QUERIES].astype(np.float32), 10)
 
 

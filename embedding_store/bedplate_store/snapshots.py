@@ -121,11 +121,12 @@ def prepare(
             directory=cache_dir / "building",
             seed=seed,
         )
-        try:
-            objects.put_file(index_key(built.digest), built.path)
-        finally:
-            built.path.unlink(missing_ok=True)
-        index = built.to_document()
+        index = built.document
+        if built.path is not None:
+            try:
+                objects.put_file(index_key(index.digest), built.path)
+            finally:
+                built.path.unlink(missing_ok=True)
     return PreparedSnapshot(
         space, segment, index, plan.covers_sequence, plan.expected_snapshot, specification
     )
@@ -255,7 +256,7 @@ def _published_by(session: ReadSession, space_id: int, job: str, digest: str) ->
 def _check_whole(objects: ObjectStore, prepared: PreparedSnapshot) -> None:
     index = prepared.index
     if not segment_is_whole(objects, prepared.segment) or (
-        index is not None and objects.size(index_key(index.digest)) != index.bytes
+        index is not None and index.has_file and objects.size(index_key(index.digest)) != index.bytes
     ):
         raise Conflict(f"objects of the snapshot prepared for {prepared.space} are gone: prepare it again.")
 
@@ -301,6 +302,7 @@ def _document(key: SpaceKey, row: SnapshotRow) -> Snapshot:
         index_kind="none" if index is None else index.kind,
         index_parameters={} if index is None else index.parameters,
         recall_at_10=None if index is None else index.recall_at_10,
+        recall_at_100=None if index is None else index.recall_at_100,
         job=row.job,
         published_at=row.published_at,
     )

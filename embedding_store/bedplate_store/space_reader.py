@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from bedplate.errors import InvalidRequest
 from bedplate.wire.registry import Dtype, KeyType, Metric
-from bedplate_store.indexes import DeadRows, VectorIndex, search_rows
+from bedplate_store.indexes import FlatIndex, FlatRows, RowSelection, VectorIndex
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
 from bedplate_store.overlay import Overlay
-from bedplate_store.scoring import best, scan
+from bedplate_store.scoring import best
 from bedplate_store.segments import Segment, VectorArray, validate_vectors
 from bedplate_store.spaces import SpaceKey
 
@@ -83,11 +83,13 @@ class SpaceReader:
         self.snapshot = snapshot
         self.sequence = sequence
         self.base = base
-        self.index = index
+        self.index = FlatIndex(base, metric) if index is None and base is not None else index
         self.overlay = overlay
         self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
-        self._dead = self._superseded()
+        self._living = self._not_superseded()
+        self._written = FlatRows(overlay.vectors, metric)
+        self._newest = RowSelection(overlay.owners >= 0)
 
     def lookup(self, keys: RawKeys) -> LookupResult:
         """The vectors of ``keys`` [n]; unknown keys are no error.
@@ -99,8 +101,13 @@ class SpaceReader:
         found = rows >= 0
         return LookupResult(found, self._vectors(rows, found), self.snapshot, self.sequence)
 
-    def search(self, vectors: Any, k: int, ef: int | None = None) -> SearchResult:
-        """The nearest ``k`` (1 to 1000) rows of each of ``vectors`` [Q, d], with ``ef`` the index's effort.
+    def search(
+        self, vectors: Any, k: int, ef: int | None = None, recall: float | None = None
+    ) -> SearchResult:
+        """The nearest ``k`` (1 to 1000) rows of each of ``vectors`` [Q, d].
+
+        ``ef``: with this effort of the index; ``recall``: with the effort that reached it when the index was
+        tuned; neither: as tuned.
 
         Raises:
             DimensionMismatch, NonFiniteVectors: the vectors do not fit the space.
@@ -108,10 +115,12 @@ class SpaceReader:
         """
         _check_k(k)
         queries = validate_vectors(vectors, self.dim).astype(np.float32, copy=False)
-        scores, rows = self._search(queries, k, ef)
+        scores, rows = self._search(queries, k, ef, recall)
         return self._result(scores, rows, np.ones(len(queries), np.bool_))
 
-    def search_by_key(self, keys: RawKeys, k: int, ef: int | None = None) -> SearchResult:
+    def search_by_key(
+        self, keys: RawKeys, k: int, ef: int | None = None, recall: float | None = None
+    ) -> SearchResult:
         """The nearest ``k`` rows of each key's own vector, without its own row; nothing for unknown keys.
 
         Raises:
@@ -125,7 +134,7 @@ class SpaceReader:
         rows = np.full((len(own), k), -1, np.int64)
         if found.any():
             queries = self._vectors(own[found], found[found]).astype(np.float32)
-            near, near_rows = self._search(queries, k + 1, ef)
+            near, near_rows = self._search(queries, k + 1, ef, recall)
             itself = near_rows == own[found][:, None]
             near[itself], near_rows[itself] = -np.inf, -1
             scores[found], rows[found] = best(near, near_rows, k)
@@ -156,32 +165,30 @@ class SpaceReader:
         return vectors
 
     def _search(
-        self, queries: NDArray[np.float32], k: int, ef: int | None
+        self, queries: NDArray[np.float32], k: int, ef: int | None, recall: float | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        if self.base is not None and self._base_rows and len(queries):
-            if self.index is None:
-                dead = None if self._dead is None else self._dead.mask
-                scores, rows = scan(queries, self.base.scan, self.metric, k, dead)
-            else:
-                scores, rows = search_rows(
-                    self.index, self.base.vectors, queries, self.metric, k, ef=ef, dead=self._dead
-                )
-        if len(self.overlay.exact) == 0 or len(queries) == 0:
+        if self.index is None or self._base_rows == 0:
+            scores = np.full((len(queries), k), -np.inf, np.float32)
+            rows = np.full((len(queries), k), -1, np.int64)
+        else:
+            scores, rows = self.index.search(queries, k, ef=ef, recall=recall, among=self._living)
+        if self._newest.count == 0:
             return scores, rows
-        newer, slots = scan(queries, self.overlay.exact, self.metric, k, self.overlay.owners < 0)
+        newer, slots = self._written.search(queries, k, self._newest)
         slots = np.where(slots < 0, -1, slots + self._base_rows)
         return best(np.concatenate([scores, newer], axis=1), np.concatenate([rows, slots], axis=1), k)
 
-    def _superseded(self) -> DeadRows | None:
+    def _not_superseded(self) -> RowSelection | None:
+        """The rows of the base that no newer write replaced or deleted; None: all of them."""
         if self.base is None or len(self.overlay) == 0:
             return None
         rows = self.base.find(self.overlay.keys)
         rows = rows[rows >= 0]
-        mask = np.zeros(self._base_rows, np.bool_)
-        mask[rows] = True
-        return DeadRows(mask, len(rows))
+        if len(rows) == 0:
+            return None
+        mask = np.ones(self._base_rows, np.bool_)
+        mask[rows] = False
+        return RowSelection(mask)
 
     def _result(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]

@@ -40,7 +40,8 @@ class Snapshot(WireModel):
     bytes: int
     index_kind: str
     index_parameters: dict[str, Any]
-    recall_at_10: float | None = Field(description="measured against exact search on sampled rows")
+    recall_at_10: float | None = Field(description="measured against exact search on held-back rows")
+    recall_at_100: float | None = Field(default=None, description="the same for the nearest hundred")
     job: str | None
     published_at: datetime
 

@@ -1,0 +1,28 @@
+"""Vector indexes: the port, and FAISS behind it. No other package imports faiss."""
+
+from bedplate_store.indexes.building import build_index
+from bedplate_store.indexes.documents import (
+    INDEXES_PREFIX,
+    BuiltIndex,
+    BuiltKind,
+    IndexDocument,
+    index_key,
+)
+from bedplate_store.indexes.faiss_views import FlatRows
+from bedplate_store.indexes.port import VectorIndex
+from bedplate_store.indexes.searching import FlatIndex, open_index
+from bedplate_store.indexes.selection import RowSelection
+
+__all__ = [
+    "INDEXES_PREFIX",
+    "BuiltIndex",
+    "BuiltKind",
+    "FlatIndex",
+    "FlatRows",
+    "IndexDocument",
+    "RowSelection",
+    "VectorIndex",
+    "build_index",
+    "index_key",
+    "open_index",
+]

@@ -1,0 +1,178 @@
+"""Building an index: train, add rows, merge parts, tune.
+
+Which kind, and why: docs/adr/0006-faiss-index-choice.md.
+
+The steps stand on their own files, so that they may run in different processes: one trains, many add a range
+of rows each, one merges and tunes. :func:`build_index` is all of them in one process.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.wire.registry import Metric
+from bedplate.wire.store import IndexSpecification
+from bedplate_store.indexes.documents import BuiltIndex, BuiltKind, IndexDocument
+from bedplate_store.indexes.faiss_views import THREADS, faiss, faiss_metric, threads
+from bedplate_store.indexes.tuning import HeldBack, held_back_rows, hold_back, tune
+from bedplate_store.mapping import sha256_file
+from bedplate_store.segments import Segment
+
+EXACT_BELOW_ROWS = 100_000
+"""A scan of fewer takes milliseconds, and is right."""
+APPROXIMATE_FROM_ROWS = 1_000
+"""Fewer cannot train a quantiser."""
+HNSW_BELOW_ROWS = 2_000_000
+"""Above, the graph takes hours to build and most of the memory."""
+_HNSW_NEIGHBOURS = 32
+_HNSW_EF_CONSTRUCTION = 100
+_TRAINING_ROWS = 1 << 16
+_TRAINING_ROWS_PER_LIST = 64
+_CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to build: FAISS's description of it, the codes it holds (empty: none), its lists (0: none)."""
+
+    kind: BuiltKind
+    description: str
+    codes: str
+    lists: int = 0
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether parts can be built apart; a graph grows row by row."""
+        return self.kind == "ivf"
+
+    def parameters(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"description": self.description, "codes": self.codes}
+        return {**document, "lists": self.lists} if self.lists else document
+
+
+def first_kind(specification: IndexSpecification, rows: int) -> BuiltKind:
+    """The kind to build first; for ``auto`` over many rows the lists, see :func:`graph_is_worth_trying`."""
+    if rows < APPROXIMATE_FROM_ROWS or (specification.kind == "auto" and rows < EXACT_BELOW_ROWS):
+        return "flat"
+    return "ivf" if specification.kind == "auto" else specification.kind
+
+
+def graph_is_worth_trying(specification: IndexSpecification, rows: int, lists: IndexDocument) -> bool:
+    """Whether ``auto`` builds a graph too: the lists miss the target or need over a sixteenth of them."""
+    if specification.kind != "auto" or lists.kind != "ivf" or rows >= HNSW_BELOW_ROWS:
+        return False
+    reached = (lists.recall_at_10 or 0) >= specification.recall_target
+    return not (reached and lists.parameters["ef"] * 16 <= lists.parameters["lists"])
+
+
+def recipe(kind: BuiltKind, rows: int, dtype: str) -> Recipe:
+    """How a kind other than ``flat`` is built over so many rows of vectors of ``dtype``."""
+    if kind == "ivf":
+        lists = 1 << max(
+            4, min(round(np.log2(2 * np.sqrt(rows))), int(np.log2(rows / _TRAINING_ROWS_PER_LIST)))
+        )
+        return Recipe("ivf", f"IVF{lists},SQ8", "SQ8", lists)
+    # Walking over the segment's float16 vectors is as fast as over codes of a byte a number, and needs none.
+    codes = "" if dtype == "float16" else "SQ8"
+    return Recipe("hnsw", f"HNSW{_HNSW_NEIGHBOURS},{codes or 'SQfp16'}", codes)
+
+
+def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: int = 0) -> None:
+    """Write the trained, empty index. The held-back rows train nothing."""
+    rows, dim = segment.info.rows, segment.info.dim
+    index = faiss.index_factory(dim, how.description, faiss_metric(metric))
+    if how.kind == "hnsw":
+        index.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
+    count = max(_TRAINING_ROWS, how.lists * _TRAINING_ROWS_PER_LIST)
+    held_back = held_back_rows(rows, seed)
+    sample = np.random.default_rng(seed).permutation(rows)[len(held_back) :][:count]
+    with threads(THREADS):
+        index.train(np.ascontiguousarray(segment.scan[np.sort(sample)], np.float32))
+    faiss.write_index(index, str(path))
+
+
+def add_rows(segment: Segment, how: Recipe, trained: Path, path: Path, start: int, stop: int) -> None:
+    """Write the trained index with the rows ``[start, stop)`` in it. Only all rows make a graph."""
+    index = faiss.read_index(str(trained))
+    # A graph built by several threads differs from run to run.
+    with threads(1 if how.kind == "hnsw" else THREADS):
+        for first, vectors in _chunks(segment, start, stop):
+            if how.mergeable:
+                index.add_with_ids(vectors, np.arange(first, first + len(vectors)))
+            else:
+                index.add(vectors)
+    flags = 0 if how.codes else faiss.IO_FLAG_SKIP_STORAGE
+    faiss.write_index(index, str(path), flags)
+
+
+def merge_parts(parts: Sequence[Path], path: Path) -> None:
+    """Write the index that holds the rows of all ``parts``, in order; they share one trained index."""
+    index = faiss.read_index(str(parts[0]))
+    for part in parts[1:]:
+        index.merge_from(faiss.read_index(str(part)), 0)
+    faiss.write_index(index, str(path))
+
+
+def finish(
+    segment: Segment, how: Recipe, metric: Metric, path: Path, *, target: float, held_back: HeldBack
+) -> BuiltIndex:
+    """Tune the index in ``path``, which holds all rows, and describe it."""
+    parameters, at_10, at_100 = tune(path, segment, how.kind, metric, how.parameters(), target, held_back)
+    size = path.stat().st_size
+    return BuiltIndex(IndexDocument(sha256_file(path), size, how.kind, parameters, at_10, at_100), path)
+
+
+def build_index(
+    segment: Segment, specification: IndexSpecification, metric: Metric, *, directory: Path, seed: int = 0
+) -> BuiltIndex:
+    """Build the index ``specification`` asks for over the segment's rows, as a new file in ``directory``.
+
+    ``auto`` scans below 100,000 rows; above, it takes the inverted lists if they reach the recall target with
+    a sixteenth of the lists, else the graph if that is better. Any kind below 1,000 rows is a scan. The same
+    segment, specification and seed give the same bytes. The effort is tuned to the recall target; if the
+    target cannot be reached, the best effort and the recall it measured are recorded.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    rows, dtype = segment.info.rows, segment.info.dtype
+    kind = first_kind(specification, rows)
+    if kind == "flat":
+        return BuiltIndex(IndexDocument.flat(rows), None)
+    held_back = hold_back(segment, metric, seed)
+
+    def built(kind: BuiltKind) -> BuiltIndex:
+        how = recipe(kind, rows, dtype)
+        trained = directory / f"trained-{uuid.uuid4().hex}.faiss"
+        path = directory / f"index-{uuid.uuid4().hex}.faiss"
+        try:
+            train(segment, how, metric, trained, seed=seed)
+            add_rows(segment, how, trained, path, 0, rows)
+        finally:
+            trained.unlink(missing_ok=True)
+        return finish(segment, how, metric, path, target=specification.recall_target, held_back=held_back)
+
+    first = built(kind)
+    if not graph_is_worth_trying(specification, rows, first.document):
+        return first
+    return _better(built("hnsw"), first, specification.recall_target)
+
+
+def _better(graph: BuiltIndex, lists: BuiltIndex, target: float) -> BuiltIndex:
+    """The graph, if it is no worse where it counts; the other one's file goes."""
+    at_least = min(target, lists.document.recall_at_10 or 0)
+    kept, dropped = (graph, lists) if (graph.document.recall_at_10 or 0) >= at_least else (lists, graph)
+    if dropped.path is not None:
+        dropped.path.unlink()
+    return kept
+
+
+def _chunks(segment: Segment, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    for first in range(start, stop, _CHUNK_ROWS):
+        last = min(first + _CHUNK_ROWS, stop)
+        yield first, np.ascontiguousarray(segment.scan[first:last], np.float32)

@@ -1,0 +1,143 @@
+"""Searching an index: FAISS proposes rows and scores them again on the segment's vectors, in one call.
+
+Legend: Q queries, K results, R rows, D dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.wire.registry import Metric
+from bedplate_store.indexes.documents import BuiltKind, IndexDocument
+from bedplate_store.indexes.efforts import Effort, choose, read_points
+from bedplate_store.indexes.faiss_views import FlatRows, faiss, search_raw, selector
+from bedplate_store.indexes.port import VectorIndex
+from bedplate_store.indexes.selection import RowSelection
+from bedplate_store.scoring import Rows, Scores
+from bedplate_store.segments import Segment
+
+EXACT_ROWS = 4_096
+"""So many selected rows are scanned sooner than an index is searched for them."""
+EF_MAX = 4_096
+_PARAMETERS_KEPT = 64
+
+
+class FlatIndex:
+    """No index at all: the segment's vectors are scanned."""
+
+    def __init__(self, segment: Segment, metric: Metric) -> None:
+        self.kind: BuiltKind = "flat"
+        self.parameters: Mapping[str, Any] = {}
+        self.rows = segment.info.rows
+        self._flat = FlatRows(segment.scan, metric)
+
+    def search(
+        self,
+        queries_QD: NDArray[np.float32],
+        k: int,
+        *,
+        ef: int | None = None,
+        recall: float | None = None,
+        among: RowSelection | None = None,
+    ) -> tuple[Scores, Rows]:
+        """As :meth:`VectorIndex.search`; exact whatever ``ef`` and ``recall`` say."""
+        return self._flat.search(queries_QD, k, among)
+
+
+class FaissIndex:
+    """A FAISS index mapped from its file, over the vectors of the segment it was built from."""
+
+    def __init__(self, index: Any, document: IndexDocument, segment: Segment, metric: Metric) -> None:
+        self.kind: BuiltKind = document.kind
+        self.parameters: Mapping[str, Any] = document.parameters
+        self.rows = segment.info.rows
+        self._metric: Metric = metric
+        self._segment = segment
+        self._exact = FlatRows(segment.vectors, metric)
+        self._refines = bool(document.parameters["codes"])
+        if self._refines:
+            self._index = faiss.IndexRefine(index, self._exact.index)
+        else:
+            # A graph without vectors of its own walks over the segment's.
+            index.storage, index.own_fields = self._exact.index, False
+            self._index = index
+        self._points = read_points(document.parameters) if "efforts" in document.parameters else []
+        self._ef_max = int(document.parameters.get("lists", EF_MAX))
+        self._prepared: dict[Hashable, Any] = {}
+
+    def search(
+        self,
+        queries_QD: NDArray[np.float32],
+        k: int,
+        *,
+        ef: int | None = None,
+        recall: float | None = None,
+        among: RowSelection | None = None,
+    ) -> tuple[Scores, Rows]:
+        """As :meth:`VectorIndex.search`."""
+        if among is not None:
+            if among.count <= EXACT_ROWS:
+                return self._exact.search(queries_QD, k, among)
+            if among.count == self.rows:
+                among = None
+        return self._search(queries_QD, k, self._parameters(k, ef, recall, among), among)
+
+    def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
+        """Search at exactly this effort: what tuning measures."""
+        return self._search(queries_QD, k, self._parameters_of(effort, k, None), None)
+
+    def _search(
+        self, queries_QD: NDArray[np.float32], k: int, parameters: Any, among: RowSelection | None
+    ) -> tuple[Scores, Rows]:
+        scores, rows = search_raw(self._index, queries_QD, k, self._metric, parameters)
+        needed = min(k, self.rows if among is None else among.count)
+        if len(rows) and needed and rows[:, needed - 1].min() < 0:
+            # It could not reach enough of the selected rows (a neighbourhood deleted as a whole).
+            short = rows[:, needed - 1] < 0
+            scan = FlatRows(self._segment.scan, self._metric)
+            scores[short], rows[short] = scan.search(queries_QD[short], k, among)
+        return scores, rows
+
+    def _parameters(self, k: int, ef: int | None, recall: float | None, among: RowSelection | None) -> Any:
+        kept = self._prepared if among is None else among.prepared
+        key = (k, ef, recall)
+        made = kept.get(key)
+        if made is None:
+            target = recall or float(self.parameters["recall_target"])
+            share = 1.0 if among is None else among.share
+            effort = choose(self._points, k, target, share=share, ef_max=self._ef_max)
+            if ef is not None:
+                effort = Effort(min(ef, self._ef_max), effort.refine_factor)
+            made = self._parameters_of(effort, k, among)
+            if len(kept) < _PARAMETERS_KEPT:
+                kept[key] = made
+        return made
+
+    def _parameters_of(self, effort: Effort, k: int, among: RowSelection | None) -> Any:
+        options = {} if among is None else {"sel": selector(among)}
+        base = (
+            faiss.SearchParametersIVF(nprobe=effort.ef, **options)
+            if self.kind == "ivf"
+            else faiss.SearchParametersHNSW(efSearch=max(effort.ef, k), **options)
+        )
+        if not self._refines:
+            return base
+        return faiss.IndexRefineSearchParameters(k_factor=effort.refine_factor, base_index_params=base)
+
+
+def open_index(path: Path | None, document: IndexDocument, segment: Segment, metric: Metric) -> VectorIndex:
+    """Map an index file into memory; ``path`` None: the kind has no file."""
+    if path is None or segment.info.rows == 0:
+        return FlatIndex(segment, metric)
+    return open_faiss(path, document, segment, metric)
+
+
+def open_faiss(path: Path, document: IndexDocument, segment: Segment, metric: Metric) -> FaissIndex:
+    """Map an index file into memory; nearly all of it stays in the page cache."""
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    return FaissIndex(index, document, segment, metric)

@@ -1,0 +1,161 @@
+"""Finding the least effort that reaches a recall, on queries that the index was not trained on.
+
+Legend: Q queries, D dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.wire.registry import Metric
+from bedplate_store.indexes.documents import BuiltKind, IndexDocument
+from bedplate_store.indexes.efforts import Effort, EffortPoint
+from bedplate_store.indexes.faiss_views import FlatRows
+from bedplate_store.indexes.searching import EF_MAX, FaissIndex, open_faiss
+from bedplate_store.segments import Segment
+
+HELD_BACK = 400
+_QUERIES_AT = {10: HELD_BACK, 100: 200, 1000: 100}
+"""How many of them are searched at each depth: the deeper, the more each one tells."""
+RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
+"""Besides the target of the index, what a request may ask for without a rebuild."""
+_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1, 1.5, 2, 4), "": (1,)}
+_EF_MIN: dict[BuiltKind, int] = {"flat": 1, "ivf": 1, "hnsw": 16}
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Queries held back from training, and what an exact search finds for them.
+
+    Attributes:
+        queries: [Q, D] vectors of rows of the segment.
+        own: [Q] those rows; they do not count as found.
+        thresholds: for each depth, [q] the score of the exact neighbour number ``depth`` of the first q
+            queries, less a tolerance: of rows with equal vectors any will do.
+    """
+
+    queries: NDArray[np.float32]
+    own: NDArray[np.int64]
+    thresholds: dict[int, NDArray[np.float32]]
+
+
+def held_back_rows(rows: int, seed: int) -> NDArray[np.int64]:
+    """The rows [Q] whose vectors are queries and train nothing, in random order."""
+    return np.random.default_rng(seed).permutation(rows)[: min(HELD_BACK, rows // 4)]
+
+
+def hold_back(segment: Segment, metric: Metric, seed: int) -> HeldBack:
+    """The held-back queries with their exact neighbours, by one scan of the segment."""
+    own = held_back_rows(segment.info.rows, seed)
+    queries = segment.vectors[own].astype(np.float32)
+    depths = [depth for depth in _QUERIES_AT if depth < segment.info.rows]
+    scores, found = FlatRows(segment.scan, metric).search(queries, depths[-1] + 1)
+    # By its own row, not by its score: under the inner product a vector need not be its own nearest.
+    scores[found == own[:, None]] = -np.inf
+    scores = -np.sort(-scores, axis=1)
+    thresholds = {}
+    for depth in depths:
+        last = scores[: _QUERIES_AT[depth], depth - 1]
+        thresholds[depth] = (last - 1e-5 * np.maximum(1, np.abs(last))).astype(np.float32)
+    return HeldBack(queries, own, thresholds)
+
+
+def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: Effort) -> float:
+    """Share of the exact ``depth`` nearest rows that the index finds, over the held-back queries."""
+    thresholds = held_back.thresholds[depth]
+    count = len(thresholds)
+    found, rows = index.search_with(held_back.queries[:count], depth + 1, effort)
+    found[rows == held_back.own[:count, None]] = -np.inf
+    hits = (found >= thresholds[:, None]).sum(axis=1)
+    return float(np.minimum(hits, depth).mean() / depth)
+
+
+def tune(
+    path: Path,
+    segment: Segment,
+    kind: BuiltKind,
+    metric: Metric,
+    parameters: dict[str, Any],
+    target: float,
+    held_back: HeldBack,
+) -> tuple[dict[str, Any], float, float | None]:
+    """The parameters with the measured efforts, the recall at 10 and the recall at 100 (None: too few rows).
+
+    The recall is that of the file as readers open it. ``efforts`` has the least effort for the target and for
+    each of :data:`RECALLS` at each depth, found by bisection; where one cannot be reached, the best there is.
+    """
+    index = open_faiss(path, IndexDocument("", 0, kind, parameters, None), segment, metric)
+    ladder = _ladder(_EF_MIN[kind], int(parameters.get("lists", EF_MAX // 2)))
+    factors = _REFINE_FACTORS[parameters["codes"]]
+    points: list[EffortPoint] = []
+    reached: dict[int, EffortPoint] = {}
+    for depth in held_back.thresholds:
+        measured: dict[Effort, float] = {}
+
+        def recall(effort: Effort, depth: int = depth, measured: dict[Effort, float] = measured) -> float:
+            if effort not in measured:
+                measured[effort] = measure_recall(index, held_back, depth, effort)
+            return measured[effort]
+
+        for wanted in sorted({*RECALLS, target}):
+            effort = least_effort(recall, ladder, factors, wanted)
+            # A graph keeps at least as many candidates as it is asked for.
+            kept = math.ceil((depth + 1) * effort.refine_factor) if kind == "hnsw" else 1
+            ef, refine_factor = max(effort.ef, kept), effort.refine_factor
+            point = EffortPoint(depth, ef, refine_factor, recall(effort))
+            if wanted == target:
+                reached[depth] = point
+            if point not in points:
+                points.append(point)
+    shallow = reached[min(reached)]
+    tuned = {
+        **parameters,
+        "recall_target": target,
+        "ef": shallow.ef,
+        "refine_factor": shallow.refine_factor,
+        "efforts": [point.to_json() for point in points],
+    }
+    return tuned, shallow.recall, reached[100].recall if 100 in reached else None
+
+
+def least_effort(
+    recall: Callable[[Effort], float],
+    ladder: Sequence[int],
+    factors: Sequence[float],
+    wanted: float,
+) -> Effort:
+    """The least ``ef`` whose recall is ``wanted`` when most candidates are rescored, and the fewest of those.
+
+    If none reaches it, the least effort that comes within a thousandth of the best. The high efforts, which
+    cost as much as a scan, are tried only where the lower ones do not do.
+    """
+    low, high = 0, min(4, len(ladder) - 1)
+    while (best := recall(Effort(ladder[high], factors[-1]))) < wanted:
+        if high == len(ladder) - 1:
+            wanted = best - 0.001
+            low = 0
+            break
+        low, high = high + 1, min(high + 4, len(ladder) - 1)
+    while low < high:
+        middle = (low + high) // 2
+        if recall(Effort(ladder[middle], factors[-1])) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    enough = (Effort(ladder[low], factor) for factor in factors)
+    return next((effort for effort in enough if recall(effort) >= wanted), Effort(ladder[low], factors[-1]))
+
+
+def _ladder(least: int, most: int) -> list[int]:
+    """Efforts from ``least`` to ``most``, each about a sixth to a half more than the one before."""
+    rungs = [least]
+    while rungs[-1] < most:
+        rungs.append(min(most, max(rungs[-1] + 1, round(rungs[-1] * 1.2))))
+    return rungs
