@@ -43,6 +43,7 @@ SPACES = {
     "float16": SpaceSignature(dim=LOOKUP_DIM, dtype="float16", key_type="int64"),
     "ivf": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
     "hnsw": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
+    "sdk": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
     "written": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
 }
 ROWS = 1_000_000

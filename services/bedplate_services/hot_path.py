@@ -60,7 +60,7 @@ class HotPath:
             raise MethodNotAllowed("The route takes POST only.")
         located = await self._directory.locate(reference, space)
         media = content_type(_text(scope, b"content-type"))
-        accept = negotiate(_text(scope, b"accept"))
+        accept = _acceptable(located, verb, _text(scope, b"accept"))
         body = await _body(receive)
         token = token_of(scope, media, body)
         if token is not None:
@@ -91,7 +91,6 @@ class HotPath:
 
         inline = len(body) <= INLINE_BYTES
         query = parsed() if inline else await run_in_threadpool(parsed)
-        searches.check_answer(located, accept)
         if inline and query.vectors is not None:
             result = await self._queue.search(located.reader, query.vectors, query.k, query.ef)
             answer = searches.encode(located, result, accept)
@@ -99,6 +98,10 @@ class HotPath:
             answer = await run_in_threadpool(searches.answer, located, query, accept)
         self._metrics.rows(SEARCH, answer.rows)
         return answer
+
+
+def _acceptable(located: Located, verb: str, accept: str) -> MediaType:
+    return negotiate(accept) if verb == "lookup" else searches.acceptable(located, accept)
 
 
 def _text(scope: Scope, name: bytes) -> str:

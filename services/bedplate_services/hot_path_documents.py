@@ -56,6 +56,12 @@ _SEARCH_QUERY = [
     _parameter(
         "ef", "query", {"type": "integer", "minimum": 1, "maximum": 4096}, "search effort, bulk bodies"
     ),
+    _parameter(
+        "dim",
+        "query",
+        {"type": "integer", "minimum": 1, "maximum": 65536},
+        "raw bodies: the dimension the vectors were written with; refused if it is not the space's",
+    ),
 ]
 
 

@@ -22,6 +22,7 @@ from bedplate.codecs import (
     decode_vectors_raw,
     encode_search_answer_arrow,
     encode_search_answer_raw,
+    negotiate,
 )
 from bedplate.errors import BatchTooLarge, DimensionMismatch, EmptyBatch, InvalidRequest, NotAcceptable
 from bedplate.wire.store import SearchRequest
@@ -52,7 +53,8 @@ class Query:
 
 
 def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -> Query:
-    """The query of a body of media type JSON, Arrow or raw; the latter two take ``?k=`` and ``?ef=``.
+    """The query of a body of media type JSON, Arrow or raw; the latter two take ``?k=`` and ``?ef=``, raw
+    bytes also ``?dim=``, what the caller believes to be the dimension of ``dim``.
 
     Raises:
         EmptyBatch, BatchTooLarge, DimensionMismatch, KeyTypeMismatch, InvalidRequest.
@@ -63,6 +65,7 @@ def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -
         k = _bounded(parameters, "k", MAXIMUM_K) or 10
         ef = _bounded(parameters, "ef", MAXIMUM_EF)
         if media == RAW:
+            _check_dim(parameters, dim)
             query = Query(decode_vectors_raw(body, dim), None, k, ef)
         else:
             query = _from_columns(decode_search_arrow(body), k, ef)
@@ -119,10 +122,27 @@ def _bounded(parameters: Mapping[str, str], name: str, most: int) -> int | None:
     return int(text)
 
 
-def check_answer(located: Located, accept: MediaType) -> None:
-    """Raise NotAcceptable where the space's keys do not fit what the caller accepts."""
-    if accept.name == RAW and located.reader.key_type != "int64":
-        raise NotAcceptable("String keys do not fit a raw answer; accept JSON or an Arrow stream.")
+def _check_dim(parameters: Mapping[str, str], dim: int) -> None:
+    """Without the caller's dimension, vectors of twice the space's would pass as twice the queries."""
+    given = parameters.get("dim")
+    if given is not None and given != str(dim):
+        raise DimensionMismatch(f"the space has dimension {dim}, dim={given} was sent.", dim=dim)
+
+
+def acceptable(located: Located, accept: str) -> MediaType:
+    """What to answer with, of what the caller accepts.
+
+    Raises:
+        NotAcceptable: nothing fits the space's keys.
+    """
+    if located.reader.key_type == "int64":
+        return negotiate(accept)
+    try:
+        return negotiate(accept, (JSON, ARROW))
+    except NotAcceptable:
+        if negotiate(accept).name != RAW:
+            raise
+        raise NotAcceptable("String keys do not fit a raw answer; accept JSON or an Arrow stream.") from None
 
 
 def answer(located: Located, query: Query, accept: MediaType) -> Answer:

@@ -13,6 +13,7 @@ from typing import Any, Generic, Self
 
 import httpx
 
+from bedplate.client.direct import DirectConnections
 from bedplate.client.effects import Steps
 from bedplate.client.jobs import Jobs
 from bedplate.client.records import Events, Items, Outcomes, Timelines
@@ -147,12 +148,18 @@ class Client(_Surface[SyncRunner]):
         environment: Mapping[str, str] | None = None,
     ) -> None:
         connection = _connection(url, token, environment)
-        self._http = httpx.Client(transport=transport, **_options(connection, timeout_seconds))
-        super().__init__(SyncRunner(self._http, sleep), connection)
+        options = _options(connection, timeout_seconds)
+        self._http = httpx.Client(transport=transport, **options)
+        self._direct: DirectConnections | None = None
+        if transport is None and DirectConnections.possible(connection.url):
+            self._direct = DirectConnections(connection.url, options["headers"], options["timeout"])
+        super().__init__(SyncRunner(self._http, sleep, self._direct), connection)
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self._direct is not None:
+            self._direct.close()
 
     def __enter__(self) -> Self:
         return self

@@ -21,6 +21,7 @@ class Request:
         idempotent: whether sending it twice does no more than sending it once; only such a one is retried.
         timeout_seconds: for an answer; None: the client's.
         authenticated: whether the token goes with it; never to signed URLs, which may lie on another host.
+        hot: a small, frequent read of the platform; the synchronous client sends it at the least cost.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Request:
     idempotent: bool = False
     authenticated: bool = True
     timeout_seconds: float | None = None
+    hot: bool = False
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

@@ -112,9 +112,14 @@ def bulk(
     params: dict[str, str] | None = None,
     idempotent: bool = True,
     after: str | None = None,
+    hot: bool = False,
 ) -> Steps[httpx.Response]:
-    """Send a bulk body (raw bytes or Arrow); ``after`` is the token of a write that the answer must see."""
+    """Send a bulk body (raw bytes or Arrow).
+
+    ``after`` is the token of a write that the answer must see; ``hot`` marks a small, frequent read.
+    """
     headers = {"accept": accept, "content-type": media}
     if after is not None:
         headers[HEADER_AFTER] = after
-    return (yield from exchange(Request(method, url, params or {}, headers, content, idempotent)))
+    request = Request(method, url, params or {}, headers, content, idempotent, hot=hot)
+    return (yield from exchange(request))

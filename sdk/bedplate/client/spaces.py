@@ -33,12 +33,15 @@ from bedplate.codecs import (
     SearchQueries,
     Vectors,
     as_keys,
+    content_type,
     decode_lookup_raw,
     decode_search_answer_arrow,
+    decode_search_answer_raw,
     encode_keys_arrow,
     encode_keys_raw,
     encode_search_arrow,
     encode_upsert_arrow,
+    encode_vectors_raw,
 )
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
@@ -89,6 +92,10 @@ class Search:
     snapshot: int
 
 
+_HITS = f"{RAW}, {ARROW};q=0.9"
+"""Raw bytes hold neither string keys nor which of the asked keys exist: those answers come as Arrow."""
+
+
 def _space(reference: str, *rest: str) -> str:
     parsed = SpaceReference.parse(reference)
     return path("spaces", str(parsed.version), parsed.space, *rest)
@@ -105,6 +112,16 @@ def _keys(keys: AnyKeys) -> Keys:
 
 def _keys_body(keys: Keys) -> tuple[bytes, str]:
     return (encode_keys_raw(keys), RAW) if isinstance(keys, np.ndarray) else (encode_keys_arrow(keys), ARROW)
+
+
+def _search_body(queries: SearchQueries) -> tuple[bytes, str, int | None]:
+    """The body, its media type and, of raw vectors, their dimension.
+
+    Without the dimension, vectors of twice the space's would pass as twice the queries.
+    """
+    if queries.vectors is None:
+        return encode_search_arrow(queries), ARROW, None
+    return encode_vectors_raw(queries.vectors), RAW, queries.vectors.shape[1]
 
 
 def _matrix(vectors: Any) -> Vectors:
@@ -181,7 +198,7 @@ class Spaces(Namespace[RunnerT]):
         body, media = _keys_body(_keys(keys))
         accept = f"{RAW};dtype={dtype}" if dtype else RAW
         response = yield from bulk(
-            _space(reference, "lookup"), body, media, accept=accept, after=_token(after)
+            _space(reference, "lookup"), body, media, accept=accept, after=_token(after), hot=True
         )
         return _read_lookup(response)
 
@@ -209,13 +226,17 @@ class Spaces(Namespace[RunnerT]):
             WriteTokenMismatch, NotYetVisible: as :meth:`lookup`.
         """
         queries = _queries(vectors, keys)
-        # Arrow, not raw bytes: raw vectors of twice the dimension would pass as twice the queries.
-        body, params = encode_search_arrow(queries), parameters(k=k, ef=ef)
+        body, media, dim = _search_body(queries)
         response = yield from bulk(
-            _space(reference, "search"), body, ARROW, accept=ARROW, params=params, after=_token(after)
+            _space(reference, "search"),
+            body,
+            media,
+            accept=ARROW if dim is None else _HITS,
+            params=parameters(k=k, ef=ef, dim=dim),
+            after=_token(after),
+            hot=True,
         )
-        found = decode_search_answer_arrow(response.content)
-        return Search(found.keys, found.scores, found.found, found.version, found.snapshot)
+        return _read_search(response, k)
 
     @streamed.of(ScanBatch)
     def scan(
@@ -319,13 +340,36 @@ class Spaces(Namespace[RunnerT]):
 
 
 def _read_lookup(response: httpx.Response) -> Lookup:
+    rows, snapshot, version = _answered_by(response)
     try:
-        rows, dim = int(response.headers[HEADER_ROWS]), int(response.headers[HEADER_DIM])
-        snapshot = int(response.headers[HEADER_SNAPSHOT])
-        dtype, version = response.headers[HEADER_DTYPE], response.headers[HEADER_VERSION]
+        dim, dtype = int(response.headers[HEADER_DIM]), response.headers[HEADER_DTYPE]
     except (KeyError, ValueError) as error:
         raise InternalError(
             f"The answer to a lookup lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
         ) from error
     found, vectors = decode_lookup_raw(response.content, rows=rows, dim=dim, dtype=dtype)
     return Lookup(found, vectors, version, snapshot)
+
+
+def _read_search(response: httpx.Response, k: int) -> Search:
+    if content_type(response.headers.get("content-type")) != RAW:
+        columns = decode_search_answer_arrow(response.content)
+        return Search(columns.keys, columns.scores, columns.found, columns.version, columns.snapshot)
+    rows, snapshot, version = _answered_by(response)
+    keys, scores = decode_search_answer_raw(response.content, queries=rows, k=k)
+    return Search(keys, scores, np.ones(rows, np.bool_), version, snapshot)
+
+
+def _answered_by(response: httpx.Response) -> tuple[int, int, str]:
+    """Rows, snapshot and version, as the headers tell.
+
+    Raises:
+        InternalError: one is missing or garbled.
+    """
+    headers = response.headers
+    try:
+        return int(headers[HEADER_ROWS]), int(headers[HEADER_SNAPSHOT]), headers[HEADER_VERSION]
+    except (KeyError, ValueError) as error:
+        raise InternalError(
+            f"The answer lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
+        ) from error

@@ -13,7 +13,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 import httpx
 
@@ -91,13 +91,24 @@ def _retry_after(response: httpx.Response, default: float) -> float:
     return min(max(asked, 0.0), MAXIMUM_RETRY_AFTER_SECONDS)
 
 
-class SyncRunner:
-    """Performs effects with httpx.Client."""
+class DirectSender(Protocol):
+    """Sends hot requests; ``bedplate.client.direct`` has the one that clients use."""
 
-    def __init__(self, http: httpx.Client, sleep: Callable[[float], None]) -> None:
+    def send(self, request: Request) -> httpx.Response:
+        """Raises httpx.TransportError."""
+        ...
+
+
+class SyncRunner:
+    """Performs effects with httpx.Client, hot requests with ``direct`` if there is one."""
+
+    def __init__(
+        self, http: httpx.Client, sleep: Callable[[float], None], direct: DirectSender | None = None
+    ) -> None:
         self.http = http
         self._sleep = sleep
         self._stopped = False
+        self._direct = direct
         self.cache: dict[str, Any] = {}
 
     def run(self, steps: Steps[T]) -> T:
@@ -127,6 +138,11 @@ class SyncRunner:
                 return next(effect.incoming.chunks, None)
         if isinstance(effect, Give):
             raise TypeError("an operation that gives values is made with streams.streamed")
+        if self._direct is not None and isinstance(effect, Send) and effect.request.hot:
+            try:
+                return self._direct.send(effect.request)
+            except httpx.TransportError as error:
+                raise unreachable(prepared(self.http, effect.request), error) from error
         request = prepared(self.http, effect.request)
         with reported(request):
             if isinstance(effect, Send):

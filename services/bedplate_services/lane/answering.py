@@ -83,7 +83,10 @@ class Lane:
         """The reader that answers, if token and reader are at hand without waiting for anything."""
         if not self._authenticator.knows(ask.token):
             return None
-        return self._directory.at_hand(ask.reference, ask.space)
+        located = self._directory.at_hand(ask.reference, ask.space)
+        if located is not None and ask.verb == "search" and located.reader.key_type != "int64":
+            return None  # such hits do not fit a raw answer
+        return located
 
     def lookup(
         self, ask: Ask, body: bytes, located: Located, server_headers: ServerHeaders
@@ -102,7 +105,6 @@ class Lane:
     def search(self, ask: Ask, body: bytes, located: Located, done: Done) -> None:
         """Begin a search that calls ``done``. Raises what the ordinary path would raise."""
         query = searches.query_of(body, RAW, ask.parameters, located.reader.dim)
-        searches.check_answer(located, ask.accept)
         assert query.vectors is not None
         self._queue.submit(located.reader, query.vectors, query.k, query.ef, done)
 

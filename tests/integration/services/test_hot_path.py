@@ -207,6 +207,8 @@ def test_bad_searches(unchanged: World, document: dict[str, Any], code: str) -> 
     [
         (encode_vectors_raw(np.full((1, 4), np.nan)), "", "non_finite_vectors"),
         (b"123", "", "dimension_mismatch"),
+        (encode_vectors_raw(np.ones((1, 8))), "?dim=8", "dimension_mismatch"),
+        (encode_vectors_raw(np.ones((1, 4))), "?dim=four", "dimension_mismatch"),
         (b"", "", "empty_batch"),
         (encode_vectors_raw(np.ones((1, 4))), "?k=zero", "invalid_request"),
         (encode_vectors_raw(np.ones((1, 4))), "?k=1001", "invalid_request"),
@@ -234,3 +236,8 @@ def test_what_cannot_be_answered(filled: World) -> None:
     filled.upsert("core@1/user", ["u"], np.ones((1, 4), np.float16))
     path, headers = "/v1/spaces/core@1/user/search", {"accept": RAW}
     assert filled.problem("POST", path, json={"keys": ["u"]}, headers=headers)["status"] == 406
+    either = {"accept": f"{RAW}, {ARROW};q=0.9", "content-type": RAW}
+    hits = filled.call("POST", f"{path}?dim=4", content=encode_vectors_raw(np.ones((1, 4))), headers=either)
+    assert (hits.status_code, hits.headers["content-type"]) == (200, ARROW), (
+        "string keys do not fit raw bytes"
+    )

@@ -268,13 +268,16 @@ def test_bad_keys_are_refused_before_they_are_sent(platform, client, keys, error
 
 
 def answer_search(request):
-    queries = codecs.decode_search_arrow(request.content)
-    count, k = len(queries.vectors if queries.keys is None else queries.keys), int(request.url.params["k"])
+    k = int(request.url.params["k"])
+    if request.headers["content-type"] == codecs.RAW:
+        count = len(codecs.decode_vectors_raw(request.content, int(request.url.params["dim"])))
+    else:
+        count = len(codecs.decode_search_arrow(request.content).keys)
     scores = np.full((count, k), -np.inf, dtype=np.float32)
     scores[:, 0] = 0.5
     keys = [["x"] for _ in range(count)]
     body = codecs.encode_search_answer_arrow(keys, scores, np.ones(count, bool), version="core@7", snapshot=5)
-    return httpx.Response(200, content=body)
+    return httpx.Response(200, content=body, headers={"content-type": codecs.ARROW})
 
 
 def test_search_by_vectors_and_by_keys(platform, client):
@@ -283,9 +286,27 @@ def test_search_by_vectors_and_by_keys(platform, client):
     assert by_vector.keys == [["x", None], ["x", None]]
     assert by_vector.scores.tolist() == [[0.5, -np.inf]] * 2
     assert platform.requests[0].url.params["ef"] == "64"
-    assert codecs.decode_search_arrow(platform.requests[0].content).vectors.dtype == np.float32
+    assert platform.requests[0].content == np.ones((2, 3), "<f4").tobytes()
+    assert platform.requests[0].url.params["dim"] == "3"
+    assert codecs.RAW in platform.requests[0].headers["accept"]
     assert client.spaces.search("core@7/item", [1.0, 2.0, 3.0], k=1).keys == [["x"]]
     assert client.spaces.search("core@7/item", keys=["a", "b", "c"], k=1).found.shape == (3,)
+    assert platform.requests[-1].headers["accept"] == codecs.ARROW, "raw bytes do not tell which keys exist"
+
+
+def test_hits_of_integer_keys_come_in_raw_bytes(platform, client):
+    keys, scores = np.array([[7, -1]]), np.array([[0.5, -np.inf]], np.float32)
+    headers = {"x-bedplate-rows": "1", "x-bedplate-snapshot": "5", "x-bedplate-version": "core@7"}
+    headers["content-type"] = codecs.RAW
+    body = codecs.encode_search_answer_raw(keys, scores)
+    platform.on("POST /v1/spaces/core@7/item/search", httpx.Response(200, content=body, headers=headers))
+    found = client.spaces.search("core@7/item", np.ones(3), k=2)
+    assert (found.keys.tolist(), found.scores.tolist()) == ([[7, -1]], [[0.5, -np.inf]])
+    assert (found.found.tolist(), found.version, found.snapshot) == ([True], "core@7", 5)
+    del headers["x-bedplate-rows"]
+    platform.on("POST /v1/spaces/core@7/item/search", httpx.Response(200, content=body, headers=headers))
+    with pytest.raises(InternalError, match="x-bedplate-rows"):
+        client.spaces.search("core@7/item", np.ones(3), k=2)
 
 
 @pytest.mark.parametrize(
