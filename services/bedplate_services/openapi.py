@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from bedplate.errors import ERRORS_BY_CODE
 from bedplate.wire.common import Problem
-from bedplate_services import problems
+from bedplate_services import parameter_examples, problems
 from bedplate_services.examples import BY_NAME, EXAMPLES
 
 Operations = Mapping[str, Mapping[str, dict[str, Any]]]
@@ -131,8 +131,9 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
             implied |= {403, 507}
     if "{" in path:
         implied |= {404, 422}
-    if operation.get("parameters"):
+    for parameter in operation.get("parameters", ()):
         implied.add(422)
+        parameter["example"] = parameter_examples.example_of(path, parameter)
     if "requestBody" in operation:
         implied |= {413, 415, 422}
     for status in implied:

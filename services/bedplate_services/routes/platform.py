@@ -19,6 +19,7 @@ from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House
 
 router = APIRouter(tags=["platform"])
+_METRICS = {"type": "string", "description": "one line a metric and set of labels, as Prometheus scrapes it"}
 
 
 class WhoAmI(WireModel):
@@ -74,7 +75,7 @@ def health_routes(check: Callable[[], None]) -> APIRouter:
         "/metrics",
         summary="Metrics in Prometheus' text format",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/plain": {"schema": _METRICS}}}},
     )
     def metrics(house: House) -> Response:
         body, content_type = house.metrics.render()

@@ -436,6 +436,9 @@ def test_bad_rankings(served: Served) -> None:
     assert served.problem("/v1/surfaces/feed/rank", request)["code"] == "not_found"
     assert served.problem("/v1/surfaces/nope/rank", request)["code"] == "not_found"
     assert served.problem("/v1/tae/batch", {"requests": []})["code"] == "empty_batch"
+    many = {"requests": [_request(request_id=f"r{number}") for number in range(257)]}
+    too_many = served.problem("/v1/tae/batch", many)
+    assert (too_many["status"], too_many["code"]) == (413, "batch_too_large")
     crowded = [_request(candidates=["i"] * 2000, request_id=f"r{number}") for number in range(26)]
     assert served.problem("/v1/tae/batch", {"requests": crowded})["code"] == "batch_too_large"
 
@@ -445,6 +448,9 @@ def test_who_may_log(served: Served) -> None:
     assert served.problem("/v1/tae", _request(), "other-team")["code"] == "forbidden"
     rank = {"user": "u1", "candidates": CANDIDATES}
     assert served.problem("/v1/surfaces/feed/rank", rank, "other-team")["code"] == "forbidden"
+    batch = {"requests": [_request(log=False), _request()]}
+    assert served.http.post("/v1/tae/batch", json=batch).status_code == 401
+    assert served.problem("/v1/tae/batch", batch, "other-team")["code"] == "forbidden"
     assert served.ok("/v1/tae", _request(log=False), "other-team")["versions"]
     assert served.logged() == []
 

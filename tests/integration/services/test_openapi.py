@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from bedplate_services.examples import EXAMPLES
@@ -82,6 +83,26 @@ def test_every_document_has_an_example(documents: dict[str, dict[str, Any]]) -> 
         without = {one for one in used if "examples" not in schemas[one]}
         assert without == set(), name
         assert used
+
+
+def test_every_parameter_has_an_example_that_fits(documents: dict[str, dict[str, Any]]) -> None:
+    seen = 0
+    for method, path, operation in _operations(documents):
+        for parameter in operation.get("parameters", ()):
+            place = f"{method} {path}: {parameter['in']} {parameter['name']}"
+            assert parameter["example"] is not None, place
+            validator = jsonschema_rs.validator_for(parameter["schema"], validate_formats=True)
+            assert validator.is_valid(parameter["example"]), place
+            seen += 1
+    assert seen > 100
+
+
+def test_every_bulk_body_says_what_is_in_it(documents: dict[str, dict[str, Any]]) -> None:
+    for method, path, operation in _operations(documents):
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for media, content in body.get("content", {}).items():
+                if media not in (JSON, PROBLEM):
+                    assert len(content["schema"].get("description", "")) > 10, f"{method} {path} {media}"
 
 
 def test_references_resolve(documents: dict[str, dict[str, Any]]) -> None:

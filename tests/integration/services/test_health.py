@@ -1,0 +1,119 @@
+"""/healthz, /readyz and /metrics of both services: what a load balancer and Prometheus ask."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from bedplate.errors import Unavailable
+from bedplate_services import api, inference
+from bedplate_services.composition import Platform, build_platform
+from bedplate_services.metrics import PrometheusMetrics
+
+from .conftest import TestClient, make_settings
+
+Start = Callable[[str], TestClient]
+
+
+def _platform(folder: Path, service: str) -> Platform:
+    return build_platform(make_settings(folder), service=service, metrics=PrometheusMetrics(service))
+
+
+@pytest.fixture
+def start(tmp_path: Path, migrated: Path) -> Iterator[Start]:
+    """Start a service by its name, on databases of its own."""
+    for name in ("registry.db", "store.db"):
+        shutil.copy(migrated / name, tmp_path / name)
+    with ExitStack() as opened:
+
+        def service(name: str) -> TestClient:
+            create: Any = {"api": api.create_app, "inference": inference.create_app}[name]
+            house = _platform(tmp_path, name)
+            app = create(make_settings(tmp_path), house)
+            client = opened.enter_context(TestClient(app, raise_server_exceptions=False))
+            client.house, client.built = house, app  # type: ignore[attr-defined]
+            return client
+
+        yield service
+
+
+SERVICES = pytest.mark.parametrize("service", ["api", "inference"])
+
+
+def _unavailable(client: TestClient) -> str:
+    response = client.get("/readyz")
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, problem["status"], problem["code"]) == (503, 503, "unavailable")
+    assert response.headers["retry-after"] == "1"
+    return str(problem["detail"])
+
+
+@SERVICES
+def test_a_living_process_says_so_without_a_token(start: Start, service: str) -> None:
+    response = start(service).get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
+
+
+def test_the_api_is_ready_while_both_databases_answer(start: Start) -> None:
+    client = start("api")
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ready"})
+    for name, table in (("registry", "teams"), ("store", "spaces")):
+        database = getattr(client.house, name)  # type: ignore[attr-defined]
+        with database.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
+        assert name in _unavailable(client)
+        with database.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
+        assert client.get("/readyz").status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_inference_is_ready_once_it_has_read_the_registry(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise Unavailable("The registry is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inference, "read_wanted", away)
+        client = start("inference")
+        assert "has not been read yet" in _unavailable(client)
+        assert client.get("/healthz").status_code == 200
+    client.built.serving.keeper.poll()  # type: ignore[attr-defined]
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ready"})
+
+
+@SERVICES
+def test_metrics_are_what_prometheus_reads(start: Start, service: str) -> None:
+    client = start(service)
+    for _ in range(3):
+        client.get("/healthz")
+    client.get("/v1/no/such/route/of/mine")
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    requests = families[f"bedplate_{service}_requests"]
+    counted = {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for sample in requests.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted["GET", "/healthz", "200"] == 3
+    assert counted["GET", "unmatched", "401"] == 1, "a path nobody serves must not become a label"
+    durations = {
+        sample.labels["route"]: sample.value
+        for sample in families[f"bedplate_{service}_request_seconds"].samples
+        if sample.name.endswith("_count")
+    }
+    assert durations["/healthz"] == 3
