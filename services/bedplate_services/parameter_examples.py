@@ -49,6 +49,7 @@ BY_NAME: dict[str, Any] = {
     "to": "core@7",
     "user": "u42",
     "version": 7,
+    "x-bedplate-after": "core@7/item:12",
 }
 BY_PATH: dict[tuple[str, str], Any] = {
     ("/v1/jobs", "id"): _JOB,
