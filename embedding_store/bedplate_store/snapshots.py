@@ -17,6 +17,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from bedplate.errors import Conflict, SnapshotMoved
+from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate.wire.store import IndexSpecification, Snapshot
 from bedplate_store.database import Database, ReadSession, WriteSession
@@ -100,33 +101,35 @@ def prepare(
     Raises:
         NotFound: no such space, or a segment is gone.
         Conflict: ``covers_sequence`` is so old that writes after it were compacted and collected.
+        StorageFull: no room in ``cache_dir`` or in the object store; nothing is left there.
     """
     plan = _plan(database, space, list(partition_digests), covers_sequence)
-    if plan.digests:
-        segment = merge_segments(objects, cache_dir, plan.digests)
-    else:
-        segment = write_segment(
-            objects,
-            keys=[],
-            vectors=np.empty((0, plan.dim), np.float32),
-            dtype=plan.dtype,
-            key_type=plan.key_type,
-        )
-    index = None
-    if specification is not None:
-        built = build_index(
-            open_segment(objects, segment.digest, cache_dir),
-            specification,
-            plan.metric,
-            directory=cache_dir / "building",
-            seed=seed,
-        )
-        index = built.document
-        if built.path is not None:
-            try:
-                objects.put_file(index_key(index.digest), built.path)
-            finally:
-                built.path.unlink(missing_ok=True)
+    with named_full_disk(cache_dir):
+        if plan.digests:
+            segment = merge_segments(objects, cache_dir, plan.digests)
+        else:
+            segment = write_segment(
+                objects,
+                keys=[],
+                vectors=np.empty((0, plan.dim), np.float32),
+                dtype=plan.dtype,
+                key_type=plan.key_type,
+            )
+        index = None
+        if specification is not None:
+            built = build_index(
+                open_segment(objects, segment.digest, cache_dir),
+                specification,
+                plan.metric,
+                directory=cache_dir / "building",
+                seed=seed,
+            )
+            index = built.document
+            if built.path is not None:
+                try:
+                    objects.put_file(index_key(index.digest), built.path)
+                finally:
+                    built.path.unlink(missing_ok=True)
     return PreparedSnapshot(
         space, segment, index, plan.covers_sequence, plan.expected_snapshot, specification
     )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import Metric
 from bedplate.wire.store import IndexSpecification
 from bedplate_store.indexes.documents import BuiltIndex, BuiltKind, IndexDocument
@@ -36,6 +37,7 @@ _HNSW_EF_CONSTRUCTION = 100
 _TRAINING_ROWS = 1 << 16
 _TRAINING_ROWS_PER_LIST = 64
 _CHUNK_ROWS = 1 << 16
+_WRITE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: in
     sample = np.random.default_rng(seed).permutation(rows)[len(held_back) :][:count]
     with threads(THREADS):
         index.train(np.ascontiguousarray(segment.scan[np.sort(sample)], np.float32))
-    faiss.write_index(index, str(path))
+    _write_index(index, path)
 
 
 def add_rows(segment: Segment, how: Recipe, trained: Path, path: Path, start: int, stop: int) -> None:
@@ -109,7 +111,7 @@ def add_rows(segment: Segment, how: Recipe, trained: Path, path: Path, start: in
             else:
                 index.add(vectors)
     flags = 0 if how.codes else faiss.IO_FLAG_SKIP_STORAGE
-    faiss.write_index(index, str(path), flags)
+    _write_index(index, path, flags)
 
 
 def merge_parts(parts: Sequence[Path], path: Path) -> None:
@@ -117,7 +119,7 @@ def merge_parts(parts: Sequence[Path], path: Path) -> None:
     index = faiss.read_index(str(parts[0]))
     for part in parts[1:]:
         index.merge_from(faiss.read_index(str(part)), 0)
-    faiss.write_index(index, str(path))
+    _write_index(index, path)
 
 
 def finish(
@@ -153,14 +155,39 @@ def build_index(
         try:
             train(segment, how, metric, trained, seed=seed)
             add_rows(segment, how, trained, path, 0, rows)
+            return finish(segment, how, metric, path, target=specification.recall_target, held_back=held_back)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         finally:
             trained.unlink(missing_ok=True)
-        return finish(segment, how, metric, path, target=specification.recall_target, held_back=held_back)
 
     first = built(kind)
     if not graph_is_worth_trying(specification, rows, first.document):
         return first
-    return _better(built("hnsw"), first, specification.recall_target)
+    try:
+        graph = built("hnsw")
+    except BaseException:
+        if first.path is not None:
+            first.path.unlink()
+        raise
+    return _better(graph, first, specification.recall_target)
+
+
+def _write_index(index: Any, path: Path, flags: int = 0) -> None:
+    """Through a file of ours: where the disk fills up with the last bytes, FAISS's own writer only prints
+    that it could not close its file, and returns as if all was well.
+
+    Raises:
+        StorageFull: no room; nothing is left in ``path``.
+    """
+    with named_full_disk(path.parent):
+        try:
+            with open(path, "wb") as file:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _WRITE_BYTES), flags)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _better(graph: BuiltIndex, lists: BuiltIndex, target: float) -> BuiltIndex:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bedplate.full_disks import named_full_disk
 from bedplate_store.objects.port import check_key, damaged, missing
 
 
@@ -52,10 +53,14 @@ class MemoryObjectStore:
 
     def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
         data = self.get(key, sha256=sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with named_full_disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_bytes(data)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)

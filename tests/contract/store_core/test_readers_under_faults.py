@@ -13,12 +13,13 @@ from tests.contract.store_core.fault_proxy import FaultProxy, Kind
 from bedplate.errors import BedplateError, ObjectDamaged, Unavailable
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification
-from bedplate_store import snapshots, spaces, writes
+from bedplate_store import snapshots, spaces
 from bedplate_store.database import Database
 from bedplate_store.objects import S3ObjectStore
 from bedplate_store.readers import SpaceReader, SpaceReaders
 from bedplate_store.segments import VectorArray, write_segment
 from bedplate_store.spaces import SpaceKey
+from bedplate_store.writes import Writes
 
 SPACE = SpaceKey("core", 1, "item")
 ROWS, DIM = 2000, 16
@@ -132,11 +133,11 @@ def test_a_write_whose_segment_cannot_be_put_is_not_acknowledged(
     readers = SpaceReaders(database, store, tmp_path / "cache", refresh_seconds=0)
     proxy.spoil("status_500", method="PUT")
     with pytest.raises(Unavailable):
-        writes.upsert(database, store, **SPACE._asdict(), keys=[0], vectors=old[:1] + 1, now=NOW)
+        Writes(database, store).upsert(**SPACE._asdict(), keys=[0], vectors=old[:1] + 1, now=NOW)
     assert readers.get(*SPACE).sequence == 0
     assert (served(readers.get(*SPACE)) == old).all()
     proxy.heal()
     proxy.spoil("lost_answer", method="PUT", times=1)
-    answer = writes.upsert(database, store, **SPACE._asdict(), keys=[0], vectors=old[:1] + 1, now=NOW)
+    answer = Writes(database, store).upsert(**SPACE._asdict(), keys=[0], vectors=old[:1] + 1, now=NOW)
     assert answer.sequence == 1, "put twice, written once"
     assert (readers.get(*SPACE).lookup([0]).vectors == old[:1] + 1).all()
