@@ -94,7 +94,7 @@ def reader_of(
         sequence=row.sequence,
         base=opened.base,
         index=opened.index,
-        overlay=Overlay.empty(key_type, row.dim, dtype).extended(writes),
+        overlay=Overlay.empty(key_type, row.dim, dtype, opened.base).extended(writes),
         digests=opened.digests,
     )
 

@@ -15,7 +15,7 @@ from bedplate.errors import InvalidRequest
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.indexes import FlatIndex, FlatRows, RowSelection, VectorIndex
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
-from bedplate_store.overlay import Overlay
+from bedplate_store.overlay import UNWRITTEN, Overlay
 from bedplate_store.scoring import best
 from bedplate_store.segments import Segment, VectorArray, validate_vectors
 from bedplate_store.spaces import SpaceKey
@@ -87,9 +87,9 @@ class SpaceReader:
         self.overlay = overlay
         self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
-        self._living = self._not_superseded()
+        self._living = None if overlay.base_living is None else RowSelection(overlay.base_living)
         self._written = FlatRows(overlay.vectors, metric)
-        self._newest = RowSelection(overlay.owners >= 0)
+        self._newest = RowSelection(overlay.living)
 
     def lookup(self, keys: RawKeys) -> LookupResult:
         """The vectors of ``keys`` [n]; unknown keys are no error.
@@ -146,10 +146,9 @@ class SpaceReader:
         rows = np.full(len(keys), -1, np.int64) if self.base is None else self.base.find(keys)
         if len(self.overlay) == 0:
             return rows
-        written = self.overlay.column.find(keys)
-        slots = self.overlay.slots[written]
+        slots = self.overlay.find(keys)
         newer = np.where(slots >= 0, slots + self._base_rows, -1)
-        return np.where(written >= 0, newer, rows)
+        return np.where(slots == UNWRITTEN, rows, newer)
 
     def _vectors(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> VectorArray:
         base = self.base
@@ -178,18 +177,6 @@ class SpaceReader:
         slots = np.where(slots < 0, -1, slots + self._base_rows)
         return best(np.concatenate([scores, newer], axis=1), np.concatenate([rows, slots], axis=1), k)
 
-    def _not_superseded(self) -> RowSelection | None:
-        """The rows of the base that no newer write replaced or deleted; None: all of them."""
-        if self.base is None or len(self.overlay) == 0:
-            return None
-        rows = self.base.find(self.overlay.keys)
-        rows = rows[rows >= 0]
-        if len(rows) == 0:
-            return None
-        mask = np.ones(self._base_rows, np.bool_)
-        mask[rows] = False
-        return RowSelection(mask)
-
     def _result(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]
     ) -> SearchResult:
@@ -210,8 +197,7 @@ class SpaceReader:
         if self.base is not None and len(self.overlay) == 0:
             return take(self.base.keys, rows)
         above = rows >= self._base_rows
-        owners = self.overlay.owners[rows[above] - self._base_rows]
-        newer = take(self.overlay.keys, owners)
+        newer = self.overlay.keys_at(rows[above] - self._base_rows)
         if self.base is None:
             return newer
         both = concatenate([take(self.base.keys, rows[~above]), newer], self.key_type)
