@@ -82,6 +82,10 @@ class BareServer:
         self._process.start()
         self._wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
     def _wait(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while True:

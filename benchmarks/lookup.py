@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bedplate.errors import InternalError
 from bedplate_store.readers import SpaceReader
 from benchmarks.figures import Figure, Sample, interleave
+from benchmarks.processor_time import Meter
 from benchmarks.vectors import gapped_keys, random_vectors
 from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
 
@@ -81,15 +82,17 @@ def _timed(call: Callable[[Any], object], arguments: list[Any]) -> Sample:
 def _over_http(
     bench: Workbench, reader: SpaceReader, keys: NDArray[np.int64], space: str, connections: int
 ) -> Figure:
-    requests = bench.scale.of(3000, 400) * connections
+    requests = bench.scale.of(3000, 400) * min(connections, 8)
     answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.dtype).itemsize + 1)
     bodies = [keys[rows].astype("<i8").tobytes() for rows in _rows(len(keys), _BODIES, seed=2)]
     api = bench.api_target(f"/v1/spaces/{REFERENCE}/{space}/lookup", bodies)
     bare = bench.bare_target(answer_bytes, bodies)
+    ours = Meter(bench.platform.pids()["api"], requests)
+    theirs = Meter(bench.bare.pid, requests)
     pairs = interleave(
         bench.scale.rounds,
-        lambda _: bench.load.fire(api, connections=connections, requests=requests),
-        lambda _: bench.load.fire(bare, connections=connections, requests=requests),
+        lambda _: ours.round(lambda: bench.load.fire(api, connections=connections, requests=requests)),
+        lambda _: theirs.round(lambda: bench.load.fire(bare, connections=connections, requests=requests)),
     )
     plural = "connection" if connections == 1 else "connections"
     return pairs.figure(
@@ -97,5 +100,9 @@ def _over_http(
         f"{KEYS} keys x {LOOKUP_DIM} {space}, HTTP, {connections} {plural}",
         "lookups/s",
         "bare ASGI, same bytes",
-        {"answer_bytes": answer_bytes},
+        {
+            "answer_bytes": answer_bytes,
+            "processor_us": ours.microseconds,
+            "limit_processor_us": theirs.microseconds,
+        },
     )

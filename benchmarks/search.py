@@ -15,6 +15,7 @@ from bedplate_store.indexes import IndexDocument, index_key
 from bedplate_store.readers import SpaceReader
 from benchmarks.bare_faiss import ALL_THREADS, BareIndex
 from benchmarks.figures import Figure, Sample, interleave, median
+from benchmarks.processor_time import Meter
 from benchmarks.vectors import clustered, gapped_keys
 from benchmarks.workbench import REFERENCE, SEARCH_DIM, Workbench
 
@@ -127,14 +128,17 @@ def _chosen(subject: Subject, count: int, number: int) -> NDArray[np.int64]:
 
 
 def _over_http(bench: Workbench, subject: Subject, batch: int, connections: int) -> Figure:
-    requests = (bench.scale.of(1000, 200) if batch == 1 else bench.scale.of(40, 10)) * connections
+    requests = (bench.scale.of(1000, 200) if batch == 1 else bench.scale.of(40, 10)) * min(connections, 8)
     count = _QUERIES // batch
     bodies = [part.astype("<f4").tobytes() for part in subject.queries[: count * batch].reshape(count, -1)]
     api = bench.api_target(f"/v1/spaces/{REFERENCE}/{subject.space}/search?k={K}", bodies)
+    ours = Meter(bench.platform.pids()["api"], requests * batch)
     threads = 1 if batch == 1 else _best_threads(subject, batch)
     pairs = interleave(
         bench.scale.rounds,
-        lambda _: bench.load.fire(api, connections=connections, requests=requests, work=batch),
+        lambda _: ours.round(
+            lambda: bench.load.fire(api, connections=connections, requests=requests, work=batch)
+        ),
         lambda number: _faiss(subject, batch, requests, threads, number),
     )
     bare = bench.bare_target(batch * K * _HIT_BYTES, bodies)
@@ -148,7 +152,11 @@ def _over_http(bench: Workbench, subject: Subject, batch: int, connections: int)
         f"{subject.title}, HTTP, {asked}, {connections} connection{'s' if connections > 1 else ''}",
         "queries/s",
         f"FAISS in process, {'one thread' if threads == 1 else f'{threads} threads'}",
-        {**_details(subject), "bare_http_queries_per_second": median(empty)},
+        {
+            **_details(subject),
+            "processor_us": ours.microseconds,
+            "bare_http_queries_per_second": median(empty),
+        },
     )
 
 

@@ -23,7 +23,11 @@ Done = Callable[[Outcome], None]
 
 _INLINE_SECONDS = 0.002
 """Calls that are shorter run on the event loop: a thread hop and the GIL's change of hands cost as much."""
-_QUERIES_MAX = 256
+_INLINE_QUERIES = 15
+"""The index searches so few by one thread (``bedplate_store.indexes``); waking others for a call on the loop,
+beside clients that want the cores as well, costs more than it gains. The rest follows in the next turn, and
+the answers to the first are on their way meanwhile."""
+_THREAD_QUERIES = 256
 _WEIGHT = 0.25  # of the newest measurement of what a query costs
 
 
@@ -104,15 +108,16 @@ class SearchQueue:
             self._start(reader, settings, line)
 
     def _start(self, reader: SpaceReader, settings: _Settings, line: _Line) -> None:
-        batch = _take(line.waiting)
-        count = sum(len(one.vectors) for one in batch)
         cost = line.seconds_per_query
+        count = max(len(line.waiting[0].vectors), min(_INLINE_QUERIES, _queries(line.waiting)))
         if cost is not None and cost * count <= self._inline_seconds:
+            batch = _take(line.waiting, _INLINE_QUERIES)
             outcomes, seconds = self._run(reader, settings, batch)
-            self._finish(line, batch, outcomes, seconds / count)
+            self._finish(line, batch, outcomes, seconds / _queries(batch))
             if line.waiting:  # more than one call may take
                 asyncio.get_running_loop().call_soon(self._start, reader, settings, line)
             return
+        batch = _take(line.waiting, _THREAD_QUERIES)
         line.running = True
         call = asyncio.get_running_loop().run_in_executor(None, self._run, reader, settings, batch)
         call.add_done_callback(lambda done: self._ran(reader, settings, line, batch, *done.result()))
@@ -127,7 +132,7 @@ class SearchQueue:
         seconds: float,
     ) -> None:
         line.running = False
-        self._finish(line, batch, outcomes, seconds / sum(len(one.vectors) for one in batch))
+        self._finish(line, batch, outcomes, seconds / _queries(batch))
         if line.waiting:
             self._start(reader, settings, line)
 
@@ -148,12 +153,16 @@ class SearchQueue:
         return outcomes, self._clock() - began
 
 
-def _take(waiting: list[_Waiting]) -> list[_Waiting]:
-    """The first of those that wait, as many as one call takes; at least one."""
+def _queries(waiting: Sequence[_Waiting]) -> int:
+    return sum(len(one.vectors) for one in waiting)
+
+
+def _take(waiting: list[_Waiting], most: int) -> list[_Waiting]:
+    """The first of those that wait, of ``most`` queries together; at least one."""
     count = queries = 0
     for one in waiting:
         queries += len(one.vectors)
-        if count and queries > _QUERIES_MAX:
+        if count and queries > most:
             break
         count += 1
     taken = waiting[:count]

@@ -104,13 +104,32 @@ def test_a_bad_query_spoils_no_other() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("inline_seconds", [0.0, 1000.0])
-def test_a_call_has_a_largest_size(inline_seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("inline_seconds", "queries", "calls"), [(0.0, 100, [200, 200, 100]), (1000.0, 6, [12, 12, 6])]
+)
+def test_a_call_has_a_largest_size(inline_seconds: float, queries: int, calls: list[int]) -> None:
     async def run() -> None:
         queue, reader = SearchQueue(inline_seconds=inline_seconds), Reader()
         await ask(queue, reader, vectors(0))
-        answers = await _gathered(queue, reader, *(vectors(*[number] * 100) for number in range(5)))
+        answers = await _gathered(queue, reader, *(vectors(*[number] * queries) for number in range(5)))
         assert [answer.scores[0, 0] for answer in answers] == [0, 1, 2, 3, 4]
-        assert [count for count, _, _ in reader.calls[1:]] == [200, 200, 100]
+        assert [count for count, _, _ in reader.calls[1:]] == calls
+
+    asyncio.run(run())
+
+
+def test_dear_searches_leave_the_loop() -> None:
+    """One query may run on the loop where many together may not."""
+
+    async def run() -> None:
+        clock = iter(range(1000))  # each call takes a second
+        queue, reader = SearchQueue(inline_seconds=1.5, clock=lambda: float(next(clock))), Reader()
+        await ask(queue, reader, vectors(0))
+        reader.threads.clear()
+        await ask(queue, reader, vectors(0))
+        assert reader.threads == {threading.get_ident()}
+        reader.threads.clear()
+        await ask(queue, reader, vectors(0, 1, 2))
+        assert threading.get_ident() not in reader.threads
 
     asyncio.run(run())
