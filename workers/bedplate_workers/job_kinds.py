@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedplate_workers import collection, compaction, embed, log_sealing, training_sets
+from bedplate_workers import collection, compaction, embed, log_sealing, scrubbing, training_sets
 from bedplate_workers.handlers import Handlers
 
 HANDLERS: Handlers = {
@@ -13,5 +13,6 @@ HANDLERS: Handlers = {
     ("training_set", "publish"): training_sets.publish,
     ("compact", "compact"): compaction.compact,
     ("collect", "collect"): collection.collect,
+    ("scrub", "scrub"): scrubbing.scrub,
     ("seal_log", "seal"): log_sealing.seal,
 }

@@ -1,4 +1,4 @@
-"""Work nobody asks for: compactions of spaces with many pending writes, and a collection now and then."""
+"""Work nobody asks for: compactions of spaces with many pending writes, a collection or a scrub at times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bedplate_store.database import Database, WriteSession
 from bedplate_store.spaces import SpaceKey
 
 COLLECT_SECONDS = 6 * 3600
+SCRUB_SECONDS = 7 * 24 * 3600
 
 
 def plan_maintenance(database: Database, now: datetime) -> list[Job]:
@@ -19,7 +20,7 @@ def plan_maintenance(database: Database, now: datetime) -> list[Job]:
         due = compaction.due(session)
     with database.write() as session:
         planned = [_compact(session, space, now) for space in due]
-        return [*(job for job in planned if job is not None), _collect(session, now)]
+        return [*(job for job in planned if job is not None), _collect(session, now), _scrub(session, now)]
 
 
 def _compact(session: WriteSession, space: SpaceKey, now: datetime) -> Job | None:
@@ -52,5 +53,19 @@ def _collect(session: WriteSession, now: datetime) -> Job:
         stages=[jobs.Stage("collect", [jobs.PartitionSpec({}, 1)])],
         unit="runs",
         idempotency_key=f"{int(now.timestamp()) // COLLECT_SECONDS}",
+        now=now,
+    )
+
+
+def _scrub(session: WriteSession, now: datetime) -> Job:
+    return jobs.create(
+        session,
+        kind="scrub",
+        subject="objects",
+        team=ADMIN_TEAM,
+        params={},
+        stages=[jobs.Stage("scrub", [jobs.PartitionSpec({}, 1)])],
+        unit="runs",
+        idempotency_key=f"{int(now.timestamp()) // SCRUB_SECONDS}",
         now=now,
     )

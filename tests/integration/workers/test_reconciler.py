@@ -93,11 +93,11 @@ def test_the_metrics_port_tells_depth_and_age(bench: Any, clock: Any) -> None:
 
 
 def test_a_collection_is_planned_once_in_a_while(bench: Any, clock: Any) -> None:
-    (first,) = plan_maintenance(bench.workplace.store, clock())
-    (again,) = plan_maintenance(bench.workplace.store, clock())
+    first, scrub = plan_maintenance(bench.workplace.store, clock())
+    again, _ = plan_maintenance(bench.workplace.store, clock())
     clock.advance(COLLECT_SECONDS)
-    (later,) = plan_maintenance(bench.workplace.store, clock())
-    assert first.kind == "collect"
+    later, _ = plan_maintenance(bench.workplace.store, clock())
+    assert (first.kind, scrub.kind) == ("collect", "scrub")
     assert again.id == first.id != later.id
 
 
@@ -110,9 +110,9 @@ def test_a_space_with_many_writes_is_compacted_once_at_a_time(bench: Any, clock:
     keys = np.arange(compaction.PENDING_ROWS_MIN)
     vectors = np.ones((len(keys), 2), np.float32)
     Writes(store, bench.workplace.objects).upsert(**key, keys=keys, vectors=vectors, now=clock())
-    compact, collect = plan_maintenance(store, clock())
+    compact, collect, _ = plan_maintenance(store, clock())
     assert (compact.kind, compact.subject, collect.kind) == ("compact", "core@1/item", "collect")
-    assert [job.kind for job in plan_maintenance(store, clock())] == ["collect"]
+    assert [job.kind for job in plan_maintenance(store, clock())] == ["collect", "scrub"]
     with store.write() as session:
         jobs.cancel(session, compact.id, clock())
     Writes(store, bench.workplace.objects).upsert(**key, keys=keys[:1], vectors=vectors[:1], now=clock())
