@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from bedplate.errors import InternalError
 from bedplate.training_data import TrainingSetData
@@ -21,6 +19,7 @@ from bedplate_store import training_sets
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
 from benchmarks.embed import job_seconds
 from benchmarks.figures import Figure, Pairs, Sample, interleave
+from benchmarks.raw_reads import scan, touch
 from benchmarks.workbench import REFERENCE, TEAM, Workbench
 
 NAME = "training"
@@ -32,7 +31,6 @@ EVENTS_PER_USER = 50
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MICROSECONDS = pa.timestamp("us", "UTC")
 _OUTCOMES_AT_ONCE = 50_000
-_SCAN_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def _join_figure(bench: Workbench, made: list[Made]) -> Figure:
     for each in made:
         began = time.perf_counter()
         for path in paths:
-            _scan(path)
+            scan(path)
         _write_durably(bench.folder / "joined", each.bytes)
         limit.append(Sample.of(each.rows, time.perf_counter() - began))
     pairs = Pairs([Sample.of(each.rows, each.seconds) for each in made], limit)
@@ -188,10 +186,10 @@ def _read_figure(bench: Workbench, made: Made) -> Figure:
 
     def product(_: int) -> Sample:
         began = time.perf_counter()
-        _touch(_checked(bench.client.training_sets.read(made.id), made).tae(REFERENCE))
+        _touch_parts(_checked(bench.client.training_sets.read(made.id), made))
         return Sample.of(made.bytes / 1e6, time.perf_counter() - began)
 
-    return _against_scan(bench, made, product, "first read (fetch, verify, map)")
+    return _againstscan(bench, made, product, "first read (fetch, verify, map)")
 
 
 def _again_figure(bench: Workbench, made: Made) -> Figure:
@@ -203,10 +201,10 @@ def _again_figure(bench: Workbench, made: Made) -> Figure:
     def product(_: int) -> Sample:
         began = time.perf_counter()
         data = TrainingSetData.open(training_set, files, directory)
-        _touch(_checked(data, made).tae(REFERENCE))
+        _touch_parts(_checked(data, made))
         return Sample.of(made.bytes / 1e6, time.perf_counter() - began)
 
-    return _against_scan(bench, made, product, "further read (map)")
+    return _againstscan(bench, made, product, "further read (map)")
 
 
 def _checked(data: TrainingSetData, made: Made) -> TrainingSetData:
@@ -215,11 +213,11 @@ def _checked(data: TrainingSetData, made: Made) -> TrainingSetData:
     return data
 
 
-def _against_scan(bench: Workbench, made: Made, product: Callable[[int], Sample], title: str) -> Figure:
+def _againstscan(bench: Workbench, made: Made, product: Callable[[int], Sample], title: str) -> Figure:
     def limit(_: int) -> Sample:
         began = time.perf_counter()
         for file in made.files:
-            _scan(file)
+            scan(file)
         return Sample.of(made.bytes / 1e6, time.perf_counter() - began)
 
     pairs = interleave(bench.scale.rounds, product, limit)
@@ -232,14 +230,6 @@ def _against_scan(bench: Workbench, made: Made, product: Callable[[int], Sample]
     )
 
 
-def _scan(path: Path) -> None:
-    """Read a file in pieces through one buffer and touch every byte."""
-    buffer = np.empty(_SCAN_BYTES, np.uint8)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer.data):
-            _touch(buffer[: count - count % 8])
-
-
-def _touch(values: NDArray[Any]) -> None:
-    """Look at every byte, at the speed of memory."""
-    values.reshape(-1).view(np.uint64).sum()
+def _touch_parts(data: TrainingSetData) -> None:
+    for part in data.tae_parts(REFERENCE):
+        touch(part)

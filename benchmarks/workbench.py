@@ -45,6 +45,7 @@ SPACES = {
     "hnsw": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
     "sdk": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
     "written": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
+    "bulk": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
 }
 ROWS = 1_000_000
 QUICK_ROWS = 50_000

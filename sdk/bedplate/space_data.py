@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,8 @@ class SpaceData:
             InvalidRequest: no such shard.
         """
         rows = self.order.shard(*shard)
-        row, info = rows.start, self.info
+        row = rows.start
+        info = replace(self.info, first_row=row, rows=len(rows))
         for piece in self.order.pieces(rows, batch_rows or _step(self.files)):
             keys = self._keys(piece) if KEY in columns else None
             vectors = self._vectors(piece) if VECTOR in columns else None

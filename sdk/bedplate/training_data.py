@@ -45,13 +45,14 @@ class TrainingSetData:
         cls,
         training_set: TrainingSet,
         files: Sequence[TrainingSetFile],
-        directory: Path,
+        directory: Path | None = None,
         temporary: tempfile.TemporaryDirectory[str] | None = None,
     ) -> TrainingSetData:
-        """Map the files of ``directory``, in the order of ``files``."""
+        """Map the files, in the order of ``files``: of ``directory``, or (None) where they are stored."""
         tables: dict[str, list[pa.Table]] = {"rows": [], "requests": []}
         for file in files:
-            tables[file.table].append(_map(directory / Path(file.name).name))
+            place = Path(file.path or "") if directory is None else directory / Path(file.name).name
+            tables[file.table].append(_map(place))
         missing = [name for name, parts in tables.items() if not parts]
         if missing:
             raise InvalidRequest(f"Training set {training_set.id} has no file of the table {missing[0]!r}.")
@@ -69,10 +70,21 @@ class TrainingSetData:
     def tae(self, version: str) -> Vectors:
         """[N, D] as logged (float16 unless the space says otherwise), bit-equal to what was served.
 
+        The mapped file where there is one; several are copied together: see :meth:`tae_parts`.
+
         Raises:
             NotFound: the training set was not made with this version.
         """
         return vectors_from_arrow(self._column(f"tae:{version}"), f"tae:{version}")
+
+    def tae_parts(self, version: str) -> list[Vectors]:
+        """The same rows as :meth:`tae`, an array [n, D] for each file, mapped and not copied.
+
+        Raises:
+            NotFound: the training set was not made with this version.
+        """
+        name = f"tae:{version}"
+        return [vectors_from_arrow(pa.chunked_array([chunk]), name) for chunk in self._column(name).chunks]
 
     def predictions(self, version: str) -> NDArray[np.float32]:
         """float32 [N], the foundation's own probability of the main task. Raises NotFound."""

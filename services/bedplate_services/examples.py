@@ -284,6 +284,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "bytes": 21_000_000,
         "sha256": _SHA,
         "url": "http://127.0.0.1:8700/v1/objects/training/rows.arrow?expires=1795340400&signature=5e884898",
+        "path": None,
     },
     store.JobProgress: {"stage": "embed", "done": 2048, "total": 3706, "unit": "rows"},
     store.Job: {

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from bedplate.cli import space_reads
 from bedplate.cli.jobs import follow
 from bedplate.cli.options import AsJson, Time, client_of, command, group
 from bedplate.cli.output import print_json, print_table, say, show, show_list
@@ -238,3 +239,7 @@ def compact(
     """Fold upserts and deletions into a new snapshot."""
     client = client_of(context)
     follow(client, client.spaces.compact(reference), wait=wait, as_json=json)
+
+
+command(spaces, "scan", "bedplate spaces scan core@production/item --output items.parquet")(space_reads.scan)
+command(spaces, "download", "bedplate spaces download core@production/item items/")(space_reads.download)

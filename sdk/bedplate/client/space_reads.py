@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bedplate.client.downloads import Progress, Wanted, fetch, file_digest
-from bedplate.client.effects import Give, Read, Request, Steps, Together
+from bedplate.client import in_place
+from bedplate.client.downloads import Progress, Wanted, fetch
+from bedplate.client.effects import Give, Read, Request, Steps
 from bedplate.client.requests import get, parameters, path
 from bedplate.client.steps import blocking
 from bedplate.client.streams import Patience, opened
 from bedplate.codecs import ARROW, SCAN_COLUMNS, ScanDecoder
-from bedplate.errors import DigestMismatch, InternalError, InvalidRequest, Unavailable
+from bedplate.errors import InternalError, InvalidRequest, Unavailable
 from bedplate.references import SpaceReference
 from bedplate.space_data import DOCUMENT, FILES_READ, SpaceData, file_in
 from bedplate.wire.store import SpaceFile, SpaceFiles, SpaceSegment
@@ -73,20 +73,22 @@ def list_files(reference: str) -> Steps[SpaceFiles]:
     return get(_url(reference, "files"), SpaceFiles)
 
 
-def scan_files(reference: str, batch_rows: int | None, shard: Shard, columns: Sequence[str]) -> Steps[None]:
+def scan_files(
+    reference: str, batch_rows: int | None, shard: Shard, columns: Sequence[str], known: in_place.Known
+) -> Steps[None]:
     """Give the batches of a shard, read from the files themselves."""
     chosen = check_columns(columns)
-    data = yield from read(reference)
+    data = yield from read(reference, known)
     for batch in data.batches(batch_rows, shard=shard, columns=chosen):
         yield Give(batch)
 
 
-def read(reference: str, progress: Progress | None = None) -> Steps[SpaceData]:
+def read(reference: str, known: in_place.Known, progress: Progress | None = None) -> Steps[SpaceData]:
     """The space, mapped from where its files lie on this machine, else from a temporary copy; verified."""
     files = yield from list_files(reference)
-    reachable = yield from blocking(partial(_all_reachable, files))
-    if reachable:
-        yield Together([_verify(segment, file) for segment, file in _needed(files)])
+    stored = [file for _, file in _needed(files)]
+    if (yield from in_place.reachable(stored)):
+        yield from in_place.verified(stored, known)
         places = {(segment.digest, file.name): Path(file.path or "") for segment, file in _needed(files)}
         return (yield from blocking(lambda: SpaceData(files, lambda one, name: places[one.digest, name])))
     temporary = tempfile.TemporaryDirectory(prefix="bedplate-space-")
@@ -111,31 +113,6 @@ def _needed(files: SpaceFiles) -> list[tuple[SpaceSegment, SpaceFile]]:
     return [
         (segment, file) for segment in files.segments for file in segment.files if file.name in FILES_READ
     ]
-
-
-def _all_reachable(files: SpaceFiles) -> bool:
-    return all(_reachable(file) for _, file in _needed(files))
-
-
-def _reachable(file: SpaceFile) -> bool:
-    try:
-        return (
-            file.path is not None
-            and os.path.getsize(file.path) == file.bytes
-            and os.access(file.path, os.R_OK)
-        )
-    except OSError:
-        return False
-
-
-def _verify(segment: SpaceSegment, file: SpaceFile) -> Steps[None]:
-    found = yield from blocking(partial(file_digest, Path(file.path or "")))
-    if found != file.sha256:
-        raise DigestMismatch(
-            f"{file.name} of segment {segment.digest} has SHA-256 {found}, announced was {file.sha256}: the "
-            "stored object is damaged; restore it from a copy.",
-            file=file.name,
-        )
 
 
 def _fetch(files: SpaceFiles, directory: Path, progress: Progress | None) -> Steps[None]:

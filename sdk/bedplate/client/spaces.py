@@ -264,8 +264,9 @@ class Spaces(Namespace[RunnerT]):
         """
         if via not in ("rest", "files"):
             raise InvalidRequest(f"via is {via!r}; give 'rest' or 'files'.")
-        steps = space_reads.scan if via == "rest" else space_reads.scan_files
-        return steps(reference, batch_rows, shard, columns)
+        if via == "rest":
+            return space_reads.scan(reference, batch_rows, shard, columns)
+        return space_reads.scan_files(reference, batch_rows, shard, columns, self.runner.verified)
 
     @operation
     def files(self, reference: str) -> Steps[SpaceFiles]:
@@ -280,7 +281,7 @@ class Spaces(Namespace[RunnerT]):
         Raises:
             NotFound, SpaceNotReady, SnapshotGone, DigestMismatch.
         """
-        return space_reads.read(reference, progress)
+        return space_reads.read(reference, self.runner.verified, progress)
 
     @operation
     def download(

@@ -13,6 +13,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 import httpx
@@ -110,6 +111,7 @@ class SyncRunner:
         self._stopped = False
         self._direct = direct
         self.cache: dict[str, Any] = {}
+        self.verified: dict[Path, tuple[str, tuple[int, ...]]] = {}
 
     def run(self, steps: Steps[T]) -> T:
         try:
@@ -214,6 +216,7 @@ class AsyncRunner:
         self._sleep = sleep
         self._in_thread = in_thread
         self.cache: dict[str, Any] = {}
+        self.verified: dict[Path, tuple[str, tuple[int, ...]]] = {}
 
     async def run(self, steps: Steps[T]) -> T:
         try:

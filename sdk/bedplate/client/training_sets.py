@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bedplate.client import in_place
 from bedplate.client.downloads import Progress, Wanted, fetch
 from bedplate.client.effects import Request, Steps
 from bedplate.client.jobs import POLL_SECONDS, watch
@@ -83,7 +84,8 @@ class TrainingSets(Namespace[RunnerT]):
 
         Args:
             directory: where the files go and stay; files that are there already are not fetched again.
-                None: a temporary directory that lives as long as the result.
+                None: they are read where they are stored if this machine sees them there, else from a
+                temporary directory that lives as long as the result.
             progress: called with (file name, bytes done, bytes in all).
 
         Raises:
@@ -95,6 +97,9 @@ class TrainingSets(Namespace[RunnerT]):
                 f"Training set {made.id} is {made.state}; wait for it with training_sets.wait({made.id!r})."
             )
         files = yield from get_list(path("training-sets", training_set_id, "files"), TrainingSetFile)
+        if directory is None and (yield from in_place.reachable(files)):
+            yield from in_place.verified(files, self.runner.verified)
+            return (yield from blocking(lambda: TrainingSetData.open(made, files)))
         temporary = (
             tempfile.TemporaryDirectory(prefix="bedplate-training-set-") if directory is None else None
         )

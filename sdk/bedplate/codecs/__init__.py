@@ -67,6 +67,7 @@ from bedplate.codecs.scans import (
     ScanDecoder,
     ScanInfo,
     encode_scan,
+    scan_batch_to_arrow,
     scan_length,
     scan_schema,
 )
@@ -167,6 +168,7 @@ __all__ = [
     "negotiate",
     "outcomes_from_table",
     "outcomes_to_table",
+    "scan_batch_to_arrow",
     "scan_length",
     "scan_schema",
     "to_microseconds",

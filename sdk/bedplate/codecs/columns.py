@@ -140,7 +140,9 @@ def keys_from_arrow(values: pa.ChunkedArray, name: str = "key") -> Keys:
         kind = kind.value_type
     try:
         if pa.types.is_integer(kind):
-            return np.ascontiguousarray(values.cast(pa.int64()).to_numpy())
+            integers = values.cast(pa.int64())
+            whole = integers.chunk(0) if integers.num_chunks == 1 else integers
+            return np.ascontiguousarray(whole.to_numpy())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             found: list[str] = values.cast(pa.string()).to_pylist()
             return found
@@ -215,7 +217,9 @@ def vectors_from_arrow(values: pa.ChunkedArray, name: str = "vector") -> Vectors
     refuse_nulls(flat, f"{name} (element)")
     if pa.types.is_float64(kind.value_type):
         flat = flat.cast(pa.float32())
-    return np.ascontiguousarray(flat.to_numpy()).reshape(len(values), dim)
+    # One chunk stays where it is; several, as to_numpy() of any number of chunks, are copied together.
+    whole = flat.chunk(0) if flat.num_chunks == 1 else flat
+    return np.ascontiguousarray(whole.to_numpy()).reshape(len(values), dim)
 
 
 def _common_length(values: pa.ChunkedArray, name: str) -> int:

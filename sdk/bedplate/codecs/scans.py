@@ -16,7 +16,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.codecs.arrow_messages import body_length
-from bedplate.codecs.columns import Keys, Vectors, float_dtype, keys_from_arrow, vectors_from_arrow
+from bedplate.codecs.columns import (
+    Keys,
+    Vectors,
+    float_dtype,
+    keys_from_arrow,
+    keys_to_arrow,
+    vectors_from_arrow,
+    vectors_to_arrow,
+)
 from bedplate.errors import InternalError
 
 KEY, VECTOR = "key", "vector"
@@ -171,6 +179,14 @@ class ScanBatch:
     def __len__(self) -> int:
         some = self.keys if self.keys is not None else self.vectors
         return 0 if some is None else len(some)
+
+
+def scan_batch_to_arrow(batch: ScanBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of keys and vectors with the columns of ``schema``, over the same memory where it can be."""
+    assert batch.keys is not None  # asked for together
+    assert batch.vectors is not None
+    columns = {KEY: keys_to_arrow(batch.keys), VECTOR: vectors_to_arrow(batch.vectors)}
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 class ScanDecoder:

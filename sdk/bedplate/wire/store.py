@@ -287,6 +287,10 @@ class TrainingSetFile(WireModel):
     bytes: int
     sha256: str
     url: str
+    path: str | None = Field(
+        default=None,
+        description="where the file lies, for who sees the same file system; None: in object storage",
+    )
 
 
 class JobProgress(WireModel):

@@ -27,7 +27,7 @@ from bedplate.wire.store import SpaceFile, SpaceFiles, SpaceSegment
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
 from bedplate_services.openapi import arrow_answer, problem_responses
-from bedplate_services.routes.common import House, PathName, signed_url
+from bedplate_services.routes.common import House, PathName, signed_url, stored_path
 from bedplate_services.routes.spaces import Reference
 from bedplate_services.streams import Chunk, ahead
 from bedplate_store import space_scans
@@ -163,14 +163,13 @@ def _segment(house: Platform, info: SegmentInfo, files: dict[str, FileInfo]) -> 
     listed = []
     for name, file in sorted(files.items()):
         key = object_key(info.digest, name)
-        local = house.objects.local_path(key)
         listed.append(
             SpaceFile(
                 name=name,
                 bytes=file.bytes,
                 sha256=file.sha256,
                 url=signed_url(house, key),
-                path=None if local is None else str(local.absolute()),
+                path=stored_path(house, key),
             )
         )
     return SpaceSegment(digest=info.digest, rows=info.rows, tombstones=info.tombstones, files=listed)

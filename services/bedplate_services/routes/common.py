@@ -40,3 +40,9 @@ def signed_url(house: Platform, key: str) -> str:
     """A URL that reads the object without a token for ``URL_SECONDS``: the object store's own, else ours."""
     expires = int(house.now().timestamp()) + URL_SECONDS
     return house.objects.signed_url(key, URL_SECONDS) or house.signer.url(key, expires=expires)
+
+
+def stored_path(house: Platform, key: str) -> str | None:
+    """Where the object's file lies on this machine, for clients that see the same file system."""
+    local = house.objects.local_path(key)
+    return None if local is None else str(local.absolute())

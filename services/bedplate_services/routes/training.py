@@ -17,7 +17,7 @@ from bedplate_services import arrow_streams, object_files
 from bedplate_services.auth import Caller
 from bedplate_services.openapi import arrow_answer, problem_responses
 from bedplate_services.ownership import require_surfaces
-from bedplate_services.routes.common import House, page, signed_url
+from bedplate_services.routes.common import House, page, signed_url, stored_path
 from bedplate_services.routes.uploads import BINARY_ANSWER, RangeHeader
 from bedplate_services.version_spaces import resolve
 from bedplate_store import training_sets
@@ -92,6 +92,7 @@ def list_files(house: House, caller: Caller, training_set_id: TrainingSetId) -> 
             bytes=file.bytes,
             sha256=file.sha256,
             url=signed_url(house, file.object_key),
+            path=stored_path(house, file.object_key),
         )
         for file in files
     ]

@@ -14,11 +14,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from bedplate import AsyncClient, Client, SpaceData
+from bedplate import AsyncClient, Client, SpaceData, cli
+from bedplate.cli.options import Session
 from bedplate.errors import DigestMismatch, InvalidRequest, SnapshotGone, SpaceNotReady, Unavailable
 from bedplate_store import collection
 
@@ -344,6 +347,79 @@ def test_string_keys_and_float16(world: World, tmp_path: Path) -> None:
     assert list(over_rest) == list(rows(data.batches(4))) == data.keys.to_pylist()
     assert data.vectors.dtype == np.float16
     assert np.array_equal(data.vectors, np.stack(list(over_rest.values())))
+
+
+@pytest.fixture
+def run(wire: Wire, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command against the API of the world; gives (exit code, standard output)."""
+
+    def call(*words: str) -> tuple[int, str]:
+        code = cli.run(words, Session(connect=lambda _url, _token: wire.client()))
+        return code, capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize("via", ["rest", "files"])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".npy"])
+def test_the_command_writes_files_others_read(run: Any, tmp_path: Path, suffix: str, via: str) -> None:
+    output = tmp_path / f"items{suffix}"
+    code, out = run(
+        "spaces", "scan", ITEM, "--output", str(output), "--via", via, "--batch-rows", "7", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["rows"] == len(EXPECTED)
+    if suffix == ".npy":
+        keys, read = np.load(output.with_suffix(".keys.npy")), np.load(output)
+    else:
+        table = pq.read_table(output) if suffix == ".parquet" else pa.ipc.open_file(output).read_all()
+        keys = table["key"].to_numpy()
+        read = np.stack(table["vector"].to_pylist()).astype(np.float32)
+    assert keys.tolist() == EXPECTED_ORDER
+    assert np.array_equal(read, np.stack([EXPECTED[key] for key in EXPECTED_ORDER]))
+    assert {file.suffix for file in tmp_path.iterdir() if file.name.startswith("items")} == {suffix}
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".items")]
+
+
+def test_shards_by_command(run: Any, tmp_path: Path) -> None:
+    for number in range(3):
+        output = str(tmp_path / f"{number}.npy")
+        assert run("spaces", "scan", ITEM, "--output", output, "--shard", f"{number}/3")[0] == 0
+    keys = np.concatenate([np.load(tmp_path / f"{number}.keys.npy") for number in range(3)])
+    assert keys.tolist() == EXPECTED_ORDER
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scan", ITEM, "--output", "items.csv"),
+        ("scan", ITEM, "--output", "no/such/folder/items.arrow"),
+        ("scan", ITEM, "--output", "items.arrow", "--shard", "first"),
+        ("scan", ITEM, "--output", "items.arrow", "--shard", "3/3"),
+        ("scan", ITEM, "--output", "items.arrow", "--via", "pigeon"),
+    ],
+)
+def test_bad_commands_leave_nothing(
+    run: Any, tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run("spaces", *words)[0] == 2
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_the_download_command(run: Any, tmp_path: Path) -> None:
+    assert run("spaces", "download", ITEM, str(tmp_path / "items"), "--json")[0] == 0
+    assert same(rows(SpaceData.open(tmp_path / "items").batches()))
+
+
+def test_a_file_verified_in_place_is_verified_again_once_touched(wire: Wire) -> None:
+    with wire.client() as client:
+        assert same(rows(client.spaces.scan(ITEM, via="files")))
+        assert same(rows(client.spaces.scan(ITEM, via="files")))
+        damage(wire.world)
+        with pytest.raises(DigestMismatch):
+            list(client.spaces.scan(ITEM, via="files"))
 
 
 def test_an_empty_space(world: World, tmp_path: Path) -> None:
