@@ -11,7 +11,10 @@ from typing import Annotated
 
 import typer
 
+from bedplate.cli.plugins import example
 
+
+@example("bedplate up --data ./platform --port 0 --api-processes 8")
 def up(
     data: Annotated[
         Path | None, typer.Option(help="Where everything is kept. Default: $BEDPLATE_DATA or ~/.bedplate.")
@@ -29,10 +32,7 @@ def up(
     host: Annotated[str, typer.Option(help="The address to listen on; loopback by default.")] = "127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
-    """Start the whole platform on this machine and keep it running until Ctrl-C.
-
-    Example, for a machine with eight cores: bedplate up --api-processes 8
-    """
+    """Start the whole platform on this machine and keep it running until Ctrl-C."""
     from bedplate_services.supervisor.command import run_platform
     from bedplate_services.supervisor.platform import Platform
 
@@ -48,6 +48,7 @@ def up(
     run_platform(platform, as_json=json)
 
 
+@example("bedplate demo --dataset ./events --column user=user_id --time-unit s --seeds 1 --keep")
 def demo(
     dataset: Annotated[
         str, typer.Option(help="movielens-1m, synthetic, or a directory of your own events (Parquet or CSV).")
@@ -73,20 +74,12 @@ def demo(
     from rich.console import Console
 
     from bedplate.datasets import EventFormat, TimeUnit
-    from bedplate.errors import BedplateError, InvalidRequest
+    from bedplate.errors import InvalidRequest
     from bedplate_services.demo.main import Options, run
 
-    console = Console(stderr=True)
-    try:
-        pairs = [one.partition("=") for one in column or []]
-        units: dict[str, TimeUnit] = {"iso8601": "iso8601", "s": "s", "ms": "ms", "us": "us"}
-        if time_unit not in units or not all(mark for _, mark, _ in pairs):
-            raise InvalidRequest(
-                "Write --time-unit s, ms or us, and --column OURS=THEIRS, e.g. user=user_id."
-            )
-        how = EventFormat(units[time_unit], True, {ours: theirs for ours, _, theirs in pairs})
-        run(Options(dataset, data, keep, port, output, seeds, json, how), console)
-    except BedplateError as error:
-        console.print(f"[bold red]{error.title}.[/]", highlight=False)
-        console.print(error.detail, style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
+    pairs = [one.partition("=") for one in column or []]
+    units: dict[str, TimeUnit] = {"iso8601": "iso8601", "s": "s", "ms": "ms", "us": "us"}
+    if time_unit not in units or not all(mark for _, mark, _ in pairs):
+        raise InvalidRequest("Write --time-unit s, ms or us, and --column OURS=THEIRS, e.g. user=user_id.")
+    how = EventFormat(units[time_unit], True, {ours: theirs for ours, _, theirs in pairs})
+    run(Options(dataset, data, keep, port, output, seeds, json, how), Console(stderr=True))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from bedplate.errors import Unavailable
 
 GROUP = "bedplate.commands"
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+_EXAMPLE = "bedplate_example"
 _EXTRA = "pip install 'bedplate[server,cpu]'"
 
 
@@ -22,7 +24,18 @@ def add(app: typer.Typer, found: Iterable[EntryPoint] | None = None) -> None:
             function = entry.load()
         except ImportError as error:
             function = _missing(entry.name, error)
-        app.command(entry.name, epilog=f"Example: bedplate {entry.name}")(_guarded(entry.name, function))
+        shown = getattr(function, _EXAMPLE, f"bedplate {entry.name}")
+        app.command(entry.name, epilog=f"Example: {shown}")(_guarded(entry.name, function))
+
+
+def example(text: str) -> Callable[[FunctionT], FunctionT]:
+    """Give an announced command the example that its help ends with."""
+
+    def declare(function: FunctionT) -> FunctionT:
+        setattr(function, _EXAMPLE, text)
+        return function
+
+    return declare
 
 
 def _needs(name: str, error: ImportError) -> Unavailable:

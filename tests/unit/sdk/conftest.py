@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bedplate import AsyncClient, Client
+from bedplate import AsyncClient, Client, cli
+from bedplate.cli.options import Session
 
 Answer = httpx.Response | Callable[[httpx.Request], httpx.Response]
 URL = "http://platform.test"
@@ -88,3 +89,15 @@ def platform() -> FakePlatform:
 def client(platform: FakePlatform) -> Iterator[Client]:
     with platform.client() as opened:
         yield opened
+
+
+@pytest.fixture
+def run(platform, capsys):
+    """Run a command against the fake platform; gives (exit code, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        session = Session(connect=lambda _url, _token: platform.client())
+        code = cli.run(arguments, session)
+        return code, *capsys.readouterr()
+
+    return call

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shlex
 
 import httpx
 import numpy as np
@@ -11,7 +12,6 @@ import typer.main
 
 from bedplate import cli, codecs
 from bedplate.cli import plugins
-from bedplate.cli.options import Session
 
 from .conftest import CREATED, problem
 from .test_client import ALIAS, JOB, TEAM, answer_lookup, answer_search
@@ -59,18 +59,6 @@ LISTS = {
 }
 
 
-@pytest.fixture
-def run(platform, capsys):
-    """Run a command against the fake platform; gives (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        session = Session(connect=lambda _url, _token: platform.client())
-        code = cli.run(arguments, session)
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def commands(group, path=()):
     """Every command as (path, command)."""
     for name, found in group.commands.items():
@@ -87,11 +75,25 @@ ALL = list(commands(typer.main.get_command(cli.create_app())))
 def test_every_command_has_help_an_example_and_json(path, command, run):
     assert command.help
     assert command.epilog.startswith(f"Example: bedplate {' '.join(path)}")
-    if path != ("demo",):
-        assert "--json" in [option for parameter in command.params for option in parameter.opts]
+    assert "--json" in [option for parameter in command.params for option in parameter.opts]
     code, out, _ = run(*path, "--help")
     assert code == 0
     assert "Example:" in out
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])
+def test_every_example_is_one_that_the_command_takes(path, command):
+    words = shlex.split(command.epilog.removeprefix("Example: bedplate "))[len(path) :]
+    options = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+def test_the_examples_of_plugins_show_options():
+    plugged = {path[0]: command.epilog for path, command in ALL if path in (("up",), ("demo",))}
+    assert set(plugged) == {"up", "demo"}
+    assert all("--" in epilog for epilog in plugged.values())
 
 
 def test_a_table_for_people(platform, run):
