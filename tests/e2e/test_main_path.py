@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from bedplate import Client
+from bedplate import AsyncClient, Client
+from bedplate.errors import NotFound
+from bedplate.wire.store import EmbedRequest
 from bedplate_modeling.runtime import FoundationRuntime
+from bedplate_services.supervisor.platform import Platform
+
+from .conftest import AS_OF
 
 
 def test_embedded_items_are_what_the_model_gives_and_can_be_searched(
@@ -55,3 +62,37 @@ def test_users_are_embedded_from_their_timelines(
 
 def _vectors(checkpoint: Path, world: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     return FoundationRuntime.load(checkpoint).embed_items(world.keys)
+
+
+def test_the_asynchronous_client_does_the_same_on_a_real_platform(
+    platform: Platform, client: Client, world: Any, embed: Callable[..., str], tmp_path: Path
+) -> None:
+    """Its own transport, streaming and retries, against real sockets; the answers are the other client's."""
+
+    async def walk() -> dict[str, Any]:
+        async with AsyncClient(platform.client_url, platform.token) as there:
+            job = await there.spaces.embed("core@1/item", EmbedRequest(as_of=AS_OF, partitions=3))
+            ended = await there.jobs.watch(job, poll_seconds=0.05, timeout_seconds=120)
+            lookups = [there.spaces.lookup("core@1/item", world.keys[start : start + 5]) for start in (0, 5)]
+            searching = there.spaces.search("core@1/item", keys=world.keys[:2], k=3)
+            first, second, found = await asyncio.gather(*lookups, searching)
+            with pytest.raises(NotFound):
+                await there.spaces.lookup("core@99/item", world.keys[:1])
+            return {
+                "state": ended.state,
+                "vectors": np.concatenate([first.vectors, second.vectors]),
+                "hits": [list(keys) for keys in found.keys],
+                "scan": len(await there.events.scan()),
+                "version": await there.versions.download("core@1", tmp_path / "checkpoint"),
+            }
+
+    seen = asyncio.run(walk())
+    assert seen["state"] == "succeeded"
+    np.testing.assert_array_equal(
+        seen["vectors"], client.spaces.lookup("core@1/item", world.keys[:10]).vectors
+    )
+    same = client.spaces.search("core@1/item", keys=world.keys[:2], k=3)
+    assert seen["hits"] == [list(keys) for keys in same.keys]
+    assert seen["scan"] == len(client.events.scan())
+    for name in ("model.safetensors", "config.json", "signature.json"):
+        assert (tmp_path / "checkpoint" / name).read_bytes() == (world.checkpoints[0] / name).read_bytes()
