@@ -21,7 +21,7 @@ from rich.progress import (
 
 from bedplate.wire.store import Job
 
-_TITLE_WIDTH = 44
+_TITLE_WIDTH = 36
 
 
 class Bar:
