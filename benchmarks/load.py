@@ -31,10 +31,17 @@ class Target:
     wires: Sequence[bytes]
 
 
-def wire(path: str, body: bytes, *, token: str = "", host: str = "127.0.0.1") -> bytes:
-    """A POST of raw bytes that asks for raw bytes."""
-    raw = "application/octet-stream"
-    lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-type: {raw}", f"accept: {raw}"]
+def wire(
+    path: str,
+    body: bytes,
+    *,
+    token: str = "",
+    host: str = "127.0.0.1",
+    media: str = "application/octet-stream",
+    accept: str = "application/octet-stream",
+) -> bytes:
+    """A POST, of raw bytes that asks for raw bytes unless the media types say otherwise."""
+    lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-type: {media}", f"accept: {accept}"]
     if token:
         lines.append(f"authorization: Bearer {token}")
     lines.append(f"content-length: {len(body)}")

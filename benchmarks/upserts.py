@@ -1,61 +1,95 @@
-"""Upserts: acknowledged rows a second, against writing the same bytes to a file and syncing it."""
+"""Upserts: acknowledged rows a second, against writing the same bytes to a file and syncing it.
+
+And how soon a write is seen by who does not carry its token.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bedplate.errors import InternalError
-from benchmarks.figures import Figure, Sample, interleave
+from bedplate.codecs import ARROW, JSON, encode_upsert_arrow
+from benchmarks.figures import Figure, Sample, interleave, percentile_ms
+from benchmarks.load import Target, wire
 from benchmarks.vectors import random_vectors
 from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
 
 NAME = "upserts"
 BATCH = 10_000
+CONNECTIONS = (1, 4)
 _SPACE = f"{REFERENCE}/written"
-_BATCHES = 4
+_BATCHES = 8
+_SEEN = 40
+_POLL_SECONDS = 0.002
 
 
 def run(bench: Workbench) -> list[Figure]:
-    """Batches of Arrow over HTTP, one after the other; every key is new."""
-    bench.say(f"upserts: sending batches of {BATCH:,} x {LOOKUP_DIM} ...")
-    client = bench.client
-    rounds = min(5, bench.scale.rounds)
+    """Batches of Arrow over HTTP; every key is new."""
+    return [_rate(bench, connections) for connections in CONNECTIONS]
+
+
+def _rate(bench: Workbench, connections: int) -> Figure:
+    bench.say(f"upserts: batches of {BATCH:,} x {LOOKUP_DIM}, {connections} connections ...")
+    vectors = random_vectors(BATCH, LOOKUP_DIM, seed=connections)
+    first = 1_000_000_000 * connections
 
     def product(number: int) -> Sample:
-        vectors = random_vectors(BATCH, LOOKUP_DIM, seed=number + 10)
-        seconds = np.empty(_BATCHES)
-        for batch in range(_BATCHES):
-            keys = np.arange(BATCH) + BATCH * ((number + 10) * _BATCHES + batch)
-            began = time.perf_counter()
-            answer = client.spaces.upsert(_SPACE, keys, vectors)
-            seconds[batch] = time.perf_counter() - began
-            if answer.rows != BATCH:
-                raise InternalError(f"{answer.rows} rows were acknowledged of {BATCH}")
-        return Sample(BATCH * _BATCHES / float(seconds.sum()), seconds)
+        start = first + (number + 2) * BATCH * _BATCHES
+        bodies = [
+            encode_upsert_arrow(np.arange(start + batch * BATCH, start + (batch + 1) * BATCH), vectors)
+            for batch in range(_BATCHES)
+        ]
+        return bench.load.fire(_target(bench, bodies), connections=connections, requests=_BATCHES, work=BATCH)
 
     def limit(number: int) -> Sample:
-        vectors = random_vectors(BATCH, LOOKUP_DIM, seed=number + 1000)
         seconds = np.empty(_BATCHES)
         for batch in range(_BATCHES):
+            path = bench.folder / f"written-{connections}-{number}-{batch}"
             began = time.perf_counter()
-            _write(bench.folder / f"written-{number}-{batch}", np.arange(BATCH).data, vectors.data)
+            _write(path, np.arange(BATCH).data, vectors.data)
             seconds[batch] = time.perf_counter() - began
+            path.unlink()
         return Sample(BATCH * _BATCHES / float(seconds.sum()), seconds)
 
-    pairs = interleave(rounds, product, limit)
-    return [
-        pairs.figure(
-            NAME,
-            f"batches of {BATCH:,} x {LOOKUP_DIM} float32 over HTTP",
-            "rows/s",
-            "write + fsync of the same bytes",
-            {"pending_rows": float(client.spaces.get(_SPACE).pending_rows)},
-        )
-    ]
+    pairs = interleave(min(5, bench.scale.rounds), product, limit)
+    seen = _seconds_until_seen(bench, first - 1_000_000)
+    return pairs.figure(
+        NAME,
+        f"batches of {BATCH:,} x {LOOKUP_DIM} float32 over HTTP, {connections} connections",
+        "rows/s",
+        "write + fsync of the same bytes",
+        {
+            "pending_rows": float(bench.client.spaces.get(_SPACE).pending_rows),
+            "visible_p50_ms": percentile_ms(seen, 50),
+            "visible_p99_ms": percentile_ms(seen, 99),
+        },
+    )
+
+
+def _target(bench: Workbench, bodies: list[bytes]) -> Target:
+    token, address = bench.platform.token, urlsplit(bench.platform.url)
+    path = f"/v1/spaces/{_SPACE}/upsert"
+    wires = [wire(path, body, token=token, media=ARROW, accept=JSON) for body in bodies]
+    return Target(address.hostname or "", address.port or 0, wires)
+
+
+def _seconds_until_seen(bench: Workbench, first: int) -> NDArray[np.float64]:
+    """From the acknowledgement of one row until a lookup without its token sees it, [_SEEN]."""
+    client = bench.client
+    seconds = np.empty(_SEEN)
+    vector = np.ones((1, LOOKUP_DIM), np.float32)
+    for number in range(_SEEN):
+        client.spaces.upsert(_SPACE, [first + number], vector)
+        acknowledged = time.perf_counter()
+        while not client.spaces.lookup(_SPACE, [first + number]).found[0]:
+            time.sleep(_POLL_SECONDS)
+        seconds[number] = time.perf_counter() - acknowledged
+    return seconds
 
 
 def _write(path: Path, *parts: memoryview) -> None:

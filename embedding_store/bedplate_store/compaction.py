@@ -15,8 +15,8 @@ from bedplate_store.snapshots import PreparedSnapshot, current_sequence, prepare
 from bedplate_store.spaces import SpaceKey, pending_rows
 from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
 
-PENDING_ROWS_MIN = 20_000
-PENDING_SHARE = 0.1
+PENDING_ROWS_MIN = 50_000
+PENDING_SHARE = 0.2
 PENDING_BYTES_MIN = 512 << 20
 PENDING_WRITES_MAX = 1_000
 

@@ -14,13 +14,21 @@ COLLECT_SECONDS = 6 * 3600
 SCRUB_SECONDS = 7 * 24 * 3600
 
 
-def plan_maintenance(database: Database, now: datetime) -> list[Job]:
-    """Create the jobs that are due; idempotency keys make a second call, or a second caller, find them."""
+def plan_compactions(database: Database, now: datetime) -> list[Job]:
+    """Create the compactions that are due; idempotency keys make a second caller find them."""
     with database.read() as session:
         due = compaction.due(session)
+    if not due:
+        return []
     with database.write() as session:
         planned = [_compact(session, space, now) for space in due]
-        return [*(job for job in planned if job is not None), _collect(session, now), _scrub(session, now)]
+    return [job for job in planned if job is not None]
+
+
+def plan_upkeep(database: Database, now: datetime) -> list[Job]:
+    """The collection of this quarter of a day and the scrub of this week; a second call finds them."""
+    with database.write() as session:
+        return [_collect(session, now), _scrub(session, now)]
 
 
 def _compact(session: WriteSession, space: SpaceKey, now: datetime) -> Job | None:

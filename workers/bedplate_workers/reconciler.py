@@ -26,7 +26,7 @@ from bedplate_workers.broker import sweep_processed
 from bedplate_workers.clocks import Clock, system_clock
 from bedplate_workers.log_sealing import LogSealer
 from bedplate_workers.logging import configure, get_logger
-from bedplate_workers.maintenance import plan_maintenance
+from bedplate_workers.maintenance import plan_compactions, plan_upkeep
 from bedplate_workers.metrics import serve_metrics
 from bedplate_workers.queues import queue_of_partition
 from bedplate_workers.settings import WorkerSettings
@@ -35,7 +35,8 @@ from bedplate_workers.storage import open_objects
 DRAIN_SECONDS = 0.2
 RECONCILE_SECONDS = 2.0
 SEAL_SECONDS = 1.0
-MAINTAIN_SECONDS = 60.0
+COMPACT_SECONDS = 5.0
+UPKEEP_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
 _MESSAGES_PER_DRAIN = 100
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -114,11 +115,13 @@ def create_chores(settings: WorkerSettings, database: Database, now: Clock) -> l
             lambda: reconcile(database, now, settings.resend_seconds),
         ),
         Chore("seal the impression log", SEAL_SECONDS, lambda: sealer.seal(now())),
+        # Often: at 100,000 rows a second a minute of writes would be as large as many a snapshot.
+        Chore("plan compactions", COMPACT_SECONDS, lambda: plan_compactions(database, now())),
         Chore(
-            "plan maintenance",
-            MAINTAIN_SECONDS,
-            lambda: plan_maintenance(database, now()),
-            first_after_seconds=MAINTAIN_SECONDS,
+            "plan upkeep",
+            UPKEEP_SECONDS,
+            lambda: plan_upkeep(database, now()),
+            first_after_seconds=UPKEEP_SECONDS,
         ),
         Chore(
             "sweep the broker's folder",

@@ -30,7 +30,7 @@ from bedplate_store.spaces import SpaceKey
 from bedplate_store.writes import Writes
 from bedplate_workers.collection import unpublished_digests
 from bedplate_workers.job_kinds import HANDLERS
-from bedplate_workers.maintenance import plan_maintenance
+from bedplate_workers.maintenance import plan_upkeep
 
 SPACE = SpaceKey("core", 1, "item")
 KEYS = [f"item-{number:02d}" for number in range(40)]
@@ -204,7 +204,7 @@ def test_a_collection_job_removes_what_is_left_over(bench: Any, clock: Any) -> N
     finished(bench, plan(bench, "item", partitions=2))
     segments = set(bench.workplace.objects.list("segments/"))
     clock.time = datetime.now(UTC) + timedelta(days=1)
-    plan_maintenance(bench.workplace.store, clock())
+    plan_upkeep(bench.workplace.store, clock())
     bench.work_all(bench.worker(HANDLERS))
     left = set(bench.workplace.objects.list("segments/"))
     assert left < segments, "the partitions' segments are gone, the published one stays"

@@ -11,7 +11,7 @@ from bedplate.wire.registry import SpaceSignature
 from bedplate_store import compaction, jobs, leases, spaces
 from bedplate_store.writes import Writes
 from bedplate_workers.handlers import result
-from bedplate_workers.maintenance import COLLECT_SECONDS, plan_maintenance
+from bedplate_workers.maintenance import COLLECT_SECONDS, plan_compactions, plan_upkeep
 from bedplate_workers.metrics import serve_metrics
 from bedplate_workers.queues import Backlog, backlogs
 from bedplate_workers.reconciler import drain_outbox, reconcile
@@ -93,10 +93,10 @@ def test_the_metrics_port_tells_depth_and_age(bench: Any, clock: Any) -> None:
 
 
 def test_a_collection_is_planned_once_in_a_while(bench: Any, clock: Any) -> None:
-    first, scrub = plan_maintenance(bench.workplace.store, clock())
-    again, _ = plan_maintenance(bench.workplace.store, clock())
+    first, scrub = plan_upkeep(bench.workplace.store, clock())
+    again, _ = plan_upkeep(bench.workplace.store, clock())
     clock.advance(COLLECT_SECONDS)
-    later, _ = plan_maintenance(bench.workplace.store, clock())
+    later, _ = plan_upkeep(bench.workplace.store, clock())
     assert (first.kind, scrub.kind) == ("collect", "scrub")
     assert again.id == first.id != later.id
 
@@ -110,10 +110,10 @@ def test_a_space_with_many_writes_is_compacted_once_at_a_time(bench: Any, clock:
     keys = np.arange(compaction.PENDING_ROWS_MIN)
     vectors = np.ones((len(keys), 2), np.float32)
     Writes(store, bench.workplace.objects).upsert(**key, keys=keys, vectors=vectors, now=clock())
-    compact, collect, _ = plan_maintenance(store, clock())
-    assert (compact.kind, compact.subject, collect.kind) == ("compact", "core@1/item", "collect")
-    assert [job.kind for job in plan_maintenance(store, clock())] == ["collect", "scrub"]
+    (compact,) = plan_compactions(store, clock())
+    assert (compact.kind, compact.subject) == ("compact", "core@1/item")
+    assert plan_compactions(store, clock()) == []
     with store.write() as session:
         jobs.cancel(session, compact.id, clock())
     Writes(store, bench.workplace.objects).upsert(**key, keys=keys[:1], vectors=vectors[:1], now=clock())
-    assert plan_maintenance(store, clock())[0].id != compact.id
+    assert plan_compactions(store, clock())[0].id != compact.id
