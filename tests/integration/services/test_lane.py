@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -230,6 +231,21 @@ def test_a_malformed_head_is_refused(filled: World, servers: Servers) -> None:
 def test_two_lengths_are_refused(filled: World, servers: Servers) -> None:
     wire = request(filled, LOOKUP, ASKED).replace(b"host: test", b"content-length: 8")
     assert ask(servers.lane, wire)[0].status == ask(servers.plain, wire)[0].status == 400
+
+
+def test_a_client_that_does_not_read_waits_on_the_ordinary_path(filled: World, servers: Servers) -> None:
+    """The lane writes no more into a full buffer; nothing is lost or mixed up."""
+    keys = encode_keys_raw(np.resize(KEYS, 2000))
+    wires = [request(filled, LOOKUP, keys, x_request_id=str(number)) for number in range(600)]
+    before = servers.taken
+    with Connection(servers.lane) as connection:
+        sender = threading.Thread(target=lambda: [connection.send(wire) for wire in wires])
+        sender.start()
+        time.sleep(0.5)  # the server answers what it can, and then waits
+        ids = [connection.answer().header("x-request-id") for _ in wires]
+        sender.join()
+    assert ids == [str(number).encode() for number in range(len(wires))]
+    assert servers.taken - before < len(wires)
 
 
 def test_a_token_revoked_here_is_refused_at_once(filled: World, servers: Servers) -> None:
