@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bedplate.codecs import RAW, answer_dtype, encode_search_answer_raw, lookup_parts_raw
-from bedplate_services import lookups, searches
+from bedplate.codecs import RAW, answer_dtype, decode_keys_raw, encode_search_answer_raw, lookup_parts_raw
+from bedplate_services import searches
 from bedplate_services.answers import headers_of
 from bedplate_services.auth import Authenticator
-from bedplate_services.coalescing import Done, SearchQueue
+from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import new_request_id
 from bedplate_services.hot_path import INLINE_BYTES, ROUTES
 from bedplate_services.lane.heads import Ask, read_head
+from bedplate_services.lookup_turns import LookupTurns
 from bedplate_services.metrics import Metrics
-from bedplate_store.readers import SearchResult
+from bedplate_services.searches import Query
+from bedplate_store.readers import LookupResult, SearchResult
 
 STATE = "bedplate_lane"
 """Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
 _HEADS_MAX = 4096
 _STATUS = b"HTTP/1.1 200 OK\r\n"
 
+Asked = NDArray[np.int64] | Query
+Result = LookupResult | SearchResult
+Done = Callable[[Result | Exception], None]
 Buffers = Sequence[bytes | memoryview]
 ServerHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -58,6 +64,7 @@ class Lane:
         self._authenticator = authenticator
         self._metrics = metrics
         self._queue = queue
+        self._turns = LookupTurns()
         self._body_bytes_max = min(body_bytes_max, INLINE_BYTES)
         self._asks: dict[bytes, Ask | None] = {}
         self._headers: dict[_Shape, bytes] = {}
@@ -88,30 +95,41 @@ class Lane:
             return None  # such hits do not fit a raw answer
         return located
 
-    def lookup(
-        self, ask: Ask, body: bytes, located: Located, server_headers: ServerHeaders
-    ) -> tuple[Buffers, int]:
-        """The whole answer, and how many rows it holds. Raises what the ordinary path would raise."""
+    def read(self, ask: Ask, body: bytes, located: Located) -> Asked:
+        """What a body asks for. Raises what the ordinary path would raise."""
+        if ask.verb == "lookup":
+            return decode_keys_raw(body)
+        return searches.query_of(body, RAW, ask.parameters, located.reader.dim)
+
+    def begin(self, asked: Asked, located: Located, done: Done) -> None:
+        """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
+        if not isinstance(asked, Query):
+            self._turns.submit(located.reader, asked, done)
+            return
+        assert asked.vectors is not None
+        self._queue.submit(located.reader, asked.vectors, asked.k, asked.ef, done)
+
+    def answer(self, ask: Ask, located: Located, result: Result, server_headers: ServerHeaders) -> Buffers:
+        """The whole answer. Raises what the ordinary path would raise."""
+        if isinstance(result, LookupResult):
+            return self._vectors(ask, located, result, server_headers)
+        return self._hits(ask, located, result, server_headers)
+
+    def _vectors(
+        self, ask: Ask, located: Located, result: LookupResult, server_headers: ServerHeaders
+    ) -> Buffers:
         reader = located.reader
-        result = reader.lookup(lookups.keys_of(body, RAW))
         dtype = answer_dtype(ask.accept, reader.dtype)
         vectors, found = lookup_parts_raw(result.found, result.vectors, dtype)
         rows = len(result.found)
         shape = _Shape(
             located.version, result.snapshot, reader.dim, dtype, rows, vectors.nbytes + found.nbytes
         )
-        return (self._head(ask, shape, server_headers), vectors, found), rows
+        return self._head(ask, shape, server_headers), vectors, found
 
-    def search(self, ask: Ask, body: bytes, located: Located, done: Done) -> None:
-        """Begin a search that calls ``done``. Raises what the ordinary path would raise."""
-        query = searches.query_of(body, RAW, ask.parameters, located.reader.dim)
-        assert query.vectors is not None
-        self._queue.submit(located.reader, query.vectors, query.k, query.ef, done)
-
-    def hits(
+    def _hits(
         self, ask: Ask, located: Located, result: SearchResult, server_headers: ServerHeaders
     ) -> Buffers:
-        """The whole answer of a search."""
         assert isinstance(result.keys, np.ndarray)
         body = encode_search_answer_raw(result.keys, result.scores)
         reader = located.reader

@@ -13,10 +13,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bedplate.errors import BedplateError
 from bedplate_services.directory import Located
-from bedplate_services.lane.answering import STATE, Buffers, Lane
+from bedplate_services.lane.answering import STATE, Lane, Result
 from bedplate_services.lane.heads import Ask
-from bedplate_store.readers import SearchResult
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -33,8 +33,8 @@ class _Coming:
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
-    """A search under way, and the request as it came."""
+class _UnderWay:
+    """A request that is being answered, as it came."""
 
     ask: Ask
     located: Located
@@ -45,7 +45,7 @@ class _Search:
 class LaneProtocol(HttpToolsProtocol):
     """Meets every request first. What the lane cannot answer goes on to uvicorn as it came.
 
-    One request at a time: while a body is still coming or a search is under way, nothing else of this
+    One request at a time: while a body is still coming or an answer is under way, nothing else of this
     connection is read.
     """
 
@@ -54,7 +54,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._lane: Lane | None = self.app_state.get(STATE)
         self._in_message = False  # uvicorn's parser is in the middle of a request
         self._coming: _Coming | None = None
-        self._search: _Search | None = None
+        self._under_way: _UnderWay | None = None
         self._early: list[bytes] = []
         self._stopping = False
         self._answered_at = 0.0
@@ -62,7 +62,7 @@ class LaneProtocol(HttpToolsProtocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
-        if self._search is not None:
+        if self._under_way is not None:
             self._early.append(data)
             self.flow.pause_reading()
         elif self._coming is not None:
@@ -107,52 +107,49 @@ class LaneProtocol(HttpToolsProtocol):
     # What goes out
 
     def _take(self, ask: Ask, request: bytes, body_at: int, began: float) -> bool:
-        """Answer a whole request, now or when its search is done; False: the lane cannot."""
+        """Begin to answer a whole request; False: the lane cannot."""
         assert self._lane is not None
         located = self._lane.locate(ask)
         if located is None:
             return False
         try:
-            if ask.verb == "search":
-                self._search = _Search(ask, located, request, began)
-                self._lane.search(ask, request[body_at:], located, self._searched)
-                return True
-            answer, rows = self._lane.lookup(
-                ask, request[body_at:], located, self.server_state.default_headers
-            )
+            asked = self._lane.read(ask, request[body_at:], located)
         except Exception:  # noqa: BLE001  # whatever it is, the ordinary path meets it again and tells the client
-            self._search = None
             return False
-        self._send(ask, answer, rows, began)
+        self._under_way = _UnderWay(ask, located, request, began)
+        self._lane.begin(asked, located, self._done)
         return True
 
-    def _searched(self, outcome: SearchResult | Exception) -> None:
-        search, lane = self._search, self._lane
-        assert search is not None
-        assert lane is not None
-        self._search = None
+    def _done(self, outcome: Result | Exception) -> None:
+        asked = self._under_way
+        assert asked is not None
+        self._under_way = None
         if self.transport.is_closing():
             return  # nobody waits for the answer
-        if isinstance(outcome, Exception):
-            super().data_received(search.request)
-        else:
-            answer = lane.hits(search.ask, search.located, outcome, self.server_state.default_headers)
-            self._send(search.ask, answer, len(outcome.scores), search.began)
-        self.flow.resume_reading()
-        early, self._early = b"".join(self._early), []
-        if early and not self._stopping:
-            self.data_received(early)
+        if isinstance(outcome, Exception) or not self._send(asked, outcome):
+            super().data_received(asked.request)
+        if self._early:
+            self.flow.resume_reading()
+            early, self._early = b"".join(self._early), []
+            if not self._stopping:
+                self.data_received(early)
         if self._stopping:
             super().shutdown()
 
-    def _send(self, ask: Ask, answer: Buffers, rows: int, began: float) -> None:
+    def _send(self, asked: _UnderWay, result: Result) -> bool:
+        """Whether the answer went out; False: the ordinary path is to say why not."""
         assert self._lane is not None
+        try:
+            answer = self._lane.answer(asked.ask, asked.located, result, self.server_state.default_headers)
+        except BedplateError:
+            return False
         self.transport.writelines(answer)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._watch_keep_alive(self.timeout_keep_alive)
-        self._lane.count(ask, rows, time.perf_counter() - began)
+        self._lane.count(asked.ask, len(result.found), time.perf_counter() - asked.began)
+        return True
 
     # When the connection ends
 
@@ -163,7 +160,7 @@ class LaneProtocol(HttpToolsProtocol):
         """Ends a connection that was idle long enough; the lane does not set the timer for each request."""
         self.timeout_keep_alive_task = None
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
-        if self._coming is not None or self._search is not None:
+        if self._coming is not None or self._under_way is not None:
             self._watch_keep_alive(self.timeout_keep_alive)
         elif left > 0:
             self._watch_keep_alive(left)
@@ -179,7 +176,7 @@ class LaneProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """What has begun is answered, then the connection closes."""
         self._stopping = True
-        if self._search is not None:
+        if self._under_way is not None:
             return
         if self._coming is not None:
             request, self._coming = b"".join(self._coming.chunks), None

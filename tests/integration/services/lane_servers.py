@@ -37,9 +37,10 @@ def serve(api: Api, *, keep_alive_seconds: int = 5) -> Iterator[Servers]:
     servers, ready = Servers(), threading.Event()
 
     class CountingProtocol(LaneProtocol):
-        def _send(self, *arguments: Any) -> None:
-            servers.taken += 1
-            super()._send(*arguments)
+        def _send(self, *arguments: Any) -> bool:
+            sent = super()._send(*arguments)
+            servers.taken += sent
+            return sent
 
     listeners = [socket.create_server((HOST, 0)) for _ in range(2)]
     servers.lane, servers.plain = (listener.getsockname()[1] for listener in listeners)

@@ -1,0 +1,94 @@
+"""Lookups that the event loop read in one turn are looked up together.
+
+Most of what a lookup of 100 keys costs beside memory is calls into NumPy, a dozen for any number of keys. A
+lone lookup waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate_store.readers import LookupResult, SpaceReader
+
+Outcome = LookupResult | Exception
+Done = Callable[[Outcome], None]
+
+_KEYS_MAX = 800
+"""Of 256 float32 that many vectors fill most of a core's cache, where the kernel should still find them."""
+
+
+_LONELY_TURNS = 8
+_ALONE_LOOKUPS = 256
+"""After so many turns with one lookup each, so many lookups do not wait for the end of theirs, which costs
+some microseconds; then it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    reader: SpaceReader
+    keys: NDArray[np.int64]
+    done: Done
+
+
+class LookupTurns:
+    """Belongs to one event loop, on which the lookups run: for those that are short."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+        self._lonely_turns = 0
+        self._alone = 0
+
+    def submit(self, reader: SpaceReader, keys: NDArray[np.int64], done: Done) -> None:
+        """Look up now or at the end of the turn; ``done`` gets the result of these keys, or the exception."""
+        if self._alone and not self._waiting:
+            self._alone -= 1
+            done(_look_up(reader, keys))
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._waiting.append(_Waiting(reader, keys, done))
+
+    def _run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._lonely_turns = self._lonely_turns + 1 if len(waiting) == 1 else 0
+        if self._lonely_turns == _LONELY_TURNS:
+            self._lonely_turns, self._alone = 0, _ALONE_LOOKUPS
+        start = 0
+        while start < len(waiting):
+            end, keys = start + 1, len(waiting[start].keys)
+            while end < len(waiting) and waiting[end].reader is waiting[start].reader:
+                keys += len(waiting[end].keys)
+                if keys > _KEYS_MAX:
+                    break
+                end += 1
+            _answer(waiting[start:end])
+            start = end
+
+
+def _look_up(reader: SpaceReader, keys: NDArray[np.int64]) -> Outcome:
+    try:
+        return reader.lookup(keys)
+    except Exception as error:  # noqa: BLE001  # told to whoever asked
+        return error
+
+
+def _answer(batch: Sequence[_Waiting]) -> None:
+    """``batch`` asks one reader."""
+    if len(batch) == 1:
+        batch[0].done(_look_up(batch[0].reader, batch[0].keys))
+        return
+    whole = _look_up(batch[0].reader, np.concatenate([one.keys for one in batch]))
+    start = 0
+    for one in batch:
+        end = start + len(one.keys)
+        one.done(whole if isinstance(whole, Exception) else _part(whole, start, end))
+        start = end
+
+
+def _part(whole: LookupResult, start: int, end: int) -> LookupResult:
+    return LookupResult(whole.found[start:end], whole.vectors[start:end], whole.snapshot, whole.sequence)
