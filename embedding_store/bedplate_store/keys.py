@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bedplate.errors import InvalidRequest, KeyTypeMismatch
 from bedplate.wire.registry import KeyType
+from bedplate_store.key_index import KeyIndex
 
 KEY_BYTES_MAX = 1024  # 256 characters of four bytes
 _INT64_MAX = 2**63 - 1
@@ -148,11 +149,12 @@ def hash_keys(keys: StringKeys) -> NDArray[np.uint64]:
 
 
 class Int64Column:
-    """Sorted unique int64 keys [r]."""
+    """Sorted unique int64 keys [r]; ``index`` is their index, if they have one."""
 
-    def __init__(self, keys: NDArray[np.int64]) -> None:
+    def __init__(self, keys: NDArray[np.int64], index: KeyIndex | None = None) -> None:
         self.keys: Keys = keys
         self.values = keys
+        self._index = index
         rows = len(keys)
         # Ids without a gap are the common case (a catalogue numbered from 1), and need no search at all.
         self._dense = rows > 0 and int(keys[-1]) - int(keys[0]) == rows - 1
@@ -168,9 +170,14 @@ class Int64Column:
         if len(column) == 0:
             return np.full(len(keys), -1, np.int64)
         if self._dense:
-            # In range first: the subtraction may wrap for keys far outside.
-            inside = (keys >= self._first) & (keys <= column[-1])
-            return np.where(inside, keys - self._first, -1)
+            # A difference that wraps is, taken as unsigned, no row either.
+            rows = keys - self._first
+            outside = rows.view(np.uint64) >= len(column)
+            if outside.any():
+                rows[outside] = -1
+            return rows
+        if self._index is not None:
+            return self._index.find(np.ascontiguousarray(keys))
         rows = np.searchsorted(column, keys)
         np.minimum(rows, len(column) - 1, out=rows)
         return np.where(column[rows] == keys, rows, -1)

@@ -16,7 +16,16 @@ from bedplate_store.key_runs import Stretch, common_ranges, slice_keys
 from bedplate_store.keys import Keys, concatenate, sort_last_wins, take
 from bedplate_store.objects import ObjectStore
 from bedplate_store.packed_segments import is_packed
-from bedplate_store.segment_files import MANIFEST, FileInfo, SegmentInfo, VectorArray, describe, object_key
+from bedplate_store.segment_files import (
+    KEY_INDEX,
+    MANIFEST,
+    FileInfo,
+    SegmentInfo,
+    VectorArray,
+    describe,
+    object_key,
+    write_index,
+)
 from bedplate_store.segments import Segment, open_segment, write_segment
 
 _KEYS_AT_ONCE = 1 << 16
@@ -70,6 +79,11 @@ def _write(partial: Path, segments: Sequence[Segment], keys_at_once: int) -> _Wr
             for vectors in chunks:
                 file.write(vectors.data.cast("B"))
         files = {"keys": (keys_path, column.finish()), "vectors": (vectors_path, file.finish())}
+    if segments[0].info.key_type == "int64":
+        index_path = partial.with_name(f"{partial.name}-{KEY_INDEX}")
+        index = write_index(keys_path, index_path)
+        if index is not None:
+            files[KEY_INDEX] = (index_path, index)
     return _Written(rows, files)
 
 

