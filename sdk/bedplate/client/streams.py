@@ -13,6 +13,7 @@ from bedplate.errors import Unavailable
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_DELAYS_SECONDS = (*RETRY_DELAYS_SECONDS, 5.0, 10.0)
 
 
 def opened(request: Request) -> Steps[Incoming]:
@@ -24,7 +25,9 @@ def opened(request: Request) -> Steps[Incoming]:
 
 
 class Patience:
-    """How often something that breaks off is begun again: as often as requests are, anew after progress."""
+    """How often something that breaks off is begun again: until a killed service runs again; anew after
+    progress.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
@@ -35,9 +38,9 @@ class Patience:
 
     def wait(self, error: Unavailable) -> Steps[None]:
         """Wait before the next try. Raises ``error`` when there were enough."""
-        if self._failures == len(RETRY_DELAYS_SECONDS):
+        if self._failures == len(_DELAYS_SECONDS):
             raise error
-        yield Pause(RETRY_DELAYS_SECONDS[self._failures])
+        yield Pause(_DELAYS_SECONDS[self._failures])
         self._failures += 1
 
 

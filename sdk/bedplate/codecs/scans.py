@@ -34,6 +34,7 @@ _END_BYTES = 8
 _ALIGNMENT = 8
 _SMALL_BYTES = 1 << 16
 _METADATA_BYTES_MAX = 1 << 20
+_BODY_BYTES_MAX = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,13 +250,15 @@ class ScanDecoder:
                 body = body_length(message[8:head].tobytes())
             except struct.error as error:
                 raise InternalError("The answer is no Arrow stream; a message of it is garbled.") from error
+            if not 0 <= body <= _BODY_BYTES_MAX:
+                raise InternalError(f"The answer is no Arrow stream; a message of it has {body} bytes.")
             if body:
                 self._grow(head + body, message)
                 return
         self._message = None
         try:
             yield from self._decode(message)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise InternalError(f"The answer is no Arrow stream: {error}.") from error
 
     def _decode(self, message: NDArray[np.uint8]) -> Iterator[ScanBatch]:

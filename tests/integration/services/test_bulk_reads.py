@@ -165,7 +165,7 @@ def test_a_stream_that_never_gets_on_is_given_up(wire: Wire) -> None:
     wire.cuts = [100] * 10
     with wire.client() as client, pytest.raises(Unavailable):
         list(client.spaces.scan(ITEM))
-    assert len(wire.cuts) == 6
+    assert len(wire.cuts) == 4
 
 
 def test_a_state_that_is_gone_says_so(wire: Wire) -> None:
