@@ -13,7 +13,9 @@ from bedplate.wire.registry import Dtype, KeyType, Metric, SpaceSignature
 from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
 from bedplate_store import items, jobs, sequences, snapshots, spaces, timelines
 from bedplate_store.database import ReadSession, WriteSession
+from bedplate_store.index_stages import index_stages
 from bedplate_store.key_ranges import KeyRange
+from bedplate_store.spaces import SpaceKey
 from bedplate_store.times import instant, microseconds
 
 KIND = "embed"
@@ -51,8 +53,12 @@ class EmbedPlan:
         return instant(self.as_of_us)
 
     @property
+    def space_key(self) -> SpaceKey:
+        return SpaceKey(self.foundation, self.version, self.space)
+
+    @property
     def reference(self) -> str:
-        return f"{self.foundation}@{self.version}/{self.space}"
+        return str(self.space_key)
 
     def to_json(self) -> dict[str, Any]:
         document = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -75,7 +81,7 @@ def plan_embed(
 ) -> Job:
     """Create the embed job of a space; the same idempotency key gives the same job.
 
-    Stages: "embed", one partition for each key range; "index", which merges, builds and measures; "publish".
+    Stages: "embed", one partition for each key range; those of :func:`index_stages`; "publish".
 
     Args:
         version: by number; the caller has resolved aliases.
@@ -99,7 +105,7 @@ def plan_embed(
         params=plan.to_json(),
         stages=[
             jobs.Stage("embed", partitions),
-            jobs.Stage("index", [jobs.PartitionSpec({}, rows)]),
+            *index_stages(plan.index, _rows_at_most(session, plan, rows), request.partitions),
             jobs.Stage("publish", [jobs.PartitionSpec({}, rows)]),
         ],
         idempotency_key=request.idempotency_key,
@@ -172,6 +178,12 @@ def _cut(session: ReadSession, plan: EmbedPlan, partitions: int | None) -> Seque
 
 def _default_partitions(rows: int, entity: Literal["item", "user"]) -> int:
     return min(max(1, -(-rows // _ROWS_PER_PARTITION[entity])), _PARTITIONS_MAX)
+
+
+def _rows_at_most(session: ReadSession, plan: EmbedPlan, embedded: int) -> int:
+    """About how many rows the base will have: nearly always those embedded, unless there are more already."""
+    space = spaces.get_space(session, *plan.space_key)
+    return max(embedded, space.rows + space.pending_rows)
 
 
 def _nothing_to_embed(plan: EmbedPlan) -> str:

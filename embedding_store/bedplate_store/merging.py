@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +33,18 @@ _VECTOR_BYTES_AT_ONCE = 32 << 20
 
 
 def merge_segments(
-    objects: ObjectStore, cache_dir: Path, digests: Sequence[str], *, keys_at_once: int = _KEYS_AT_ONCE
+    objects: ObjectStore,
+    cache_dir: Path,
+    digests: Sequence[str],
+    *,
+    progress: Callable[[int], None] = lambda _rows: None,
+    keys_at_once: int = _KEYS_AT_ONCE,
 ) -> SegmentInfo:
     """Fold segments, oldest first, into one: the newest row of each key wins, deleted keys and tombstones go.
 
     The segments are walked side by side, a range of about ``keys_at_once`` keys at a time; stretches that one
     segment has to itself, as the partitions of an embedding do, are copied as they are. The result depends on
-    nothing but the content.
+    nothing but the content. ``progress`` is told how many rows are written, and may raise to stop.
 
     Raises:
         InvalidRequest: no segments, or segments of different dimension, dtype or key type.
@@ -54,7 +59,7 @@ def merge_segments(
     building.mkdir(parents=True, exist_ok=True)
     partial = building / f"merge-{uuid.uuid4().hex}"
     try:
-        return _put(objects, segments[0].info, _write(partial, segments, keys_at_once))
+        return _put(objects, segments[0].info, _write(partial, segments, keys_at_once, progress))
     finally:
         for left in building.glob(f"{partial.name}*"):
             left.unlink()
@@ -68,7 +73,9 @@ class _Written:
     files: dict[str, tuple[Path, FileInfo]]
 
 
-def _write(partial: Path, segments: Sequence[Segment], keys_at_once: int) -> _Written:
+def _write(
+    partial: Path, segments: Sequence[Segment], keys_at_once: int, progress: Callable[[int], None]
+) -> _Written:
     """The columns of the merged segment in files whose names begin with ``partial``."""
     keys_path, vectors_path = (partial.with_name(f"{partial.name}-{name}") for name in ("keys", "vectors"))
     rows = 0
@@ -78,6 +85,7 @@ def _write(partial: Path, segments: Sequence[Segment], keys_at_once: int) -> _Wr
             rows += len(keys)
             for vectors in chunks:
                 file.write(vectors.data.cast("B"))
+            progress(rows)
         files = {"keys": (keys_path, column.finish()), "vectors": (vectors_path, file.finish())}
     if segments[0].info.key_type == "int64":
         index_path = partial.with_name(f"{partial.name}-{KEY_INDEX}")

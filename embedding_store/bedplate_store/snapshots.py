@@ -11,28 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 
 from bedplate.errors import Conflict, SnapshotMoved
-from bedplate.full_disks import named_full_disk
-from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate.wire.store import IndexSpecification, Snapshot
+from bedplate_store.base_indexes import index_base
 from bedplate_store.database import Database, ReadSession, WriteSession
-from bedplate_store.indexes import IndexDocument, build_index, index_key
+from bedplate_store.indexes import IndexDocument, index_key
 from bedplate_store.liveness import hold_collection
-from bedplate_store.merging import merge_segments
 from bedplate_store.objects import ObjectStore
 from bedplate_store.segments import (
     SegmentInfo,
-    open_segment,
     segment_is_whole,
-    write_segment,
 )
+from bedplate_store.snapshot_bases import Base, fold
 from bedplate_store.spaces import SpaceKey, space_row
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,14 @@ class PreparedSnapshot:
     covers_sequence: int
     expected_snapshot: int | None
     specification: IndexSpecification | None
+
+    @classmethod
+    def of(
+        cls, base: Base, index: IndexDocument | None, specification: IndexSpecification | None
+    ) -> PreparedSnapshot:
+        return cls(
+            base.space, base.segment, index, base.covers_sequence, base.expected_snapshot, specification
+        )
 
     @property
     def digest(self) -> str:
@@ -90,49 +94,19 @@ def prepare(
     covers_sequence: int | None = None,
     seed: int = 0,
 ) -> PreparedSnapshot:
-    """Fold the present snapshot, writes and newly embedded partitions into one base, and build its index.
+    """All steps to a snapshot but publishing it: :func:`fold` and :func:`index_base`, in this process.
 
-    What wins, oldest to newest: the present snapshot, the writes up to ``covers_sequence``, the partitions,
-    and the writes after it. So pass the space's sequence as it was when the embedding began: an upsert made
-    meanwhile is newer than the vector the model computed, and rows that are not embedded at all stay.
-    ``covers_sequence`` None: only what the present snapshot holds. ``specification`` None: no index; searches
-    scan. Slow, holds no transaction, changes nothing that readers see; running it twice is harmless.
+    ``specification`` None: no index; searches scan. Slow, holds no transaction, changes nothing that readers
+    see; running it twice is harmless.
 
     Raises:
-        NotFound: no such space, or a segment is gone.
-        Conflict: ``covers_sequence`` is so old that writes after it were compacted and collected.
-        StorageFull: no room in ``cache_dir`` or in the object store; nothing is left there.
+        NotFound, Conflict, StorageFull: see :func:`fold`.
     """
-    plan = _plan(database, space, list(partition_digests), covers_sequence)
-    with named_full_disk(cache_dir):
-        if plan.digests:
-            segment = merge_segments(objects, cache_dir, plan.digests)
-        else:
-            segment = write_segment(
-                objects,
-                keys=[],
-                vectors=np.empty((0, plan.dim), np.float32),
-                dtype=plan.dtype,
-                key_type=plan.key_type,
-            )
-        index = None
-        if specification is not None:
-            built = build_index(
-                open_segment(objects, segment.digest, cache_dir),
-                specification,
-                plan.metric,
-                directory=cache_dir / "building",
-                seed=seed,
-            )
-            index = built.document
-            if built.path is not None:
-                try:
-                    objects.put_file(index_key(index.digest), built.path)
-                finally:
-                    built.path.unlink(missing_ok=True)
-    return PreparedSnapshot(
-        space, segment, index, plan.covers_sequence, plan.expected_snapshot, specification
-    )
+    base = fold(database, objects, cache_dir, space, partition_digests, covers_sequence=covers_sequence)
+    index = None
+    if specification is not None:
+        index = index_base(objects, cache_dir, base, specification, seed=seed)
+    return PreparedSnapshot.of(base, index, specification)
 
 
 def publish(
@@ -188,54 +162,6 @@ def specification_of(
     if current is None:
         return IndexSpecification()
     return None if current.specification is None else IndexSpecification.model_validate(current.specification)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Which segments to fold, oldest first, and what the result will stand for."""
-
-    digests: list[str]
-    covers_sequence: int
-    expected_snapshot: int | None
-    dim: int
-    dtype: Dtype
-    key_type: KeyType
-    metric: Metric
-
-
-def _plan(database: Database, key: SpaceKey, partitions: list[str], covers_sequence: int | None) -> _Plan:
-    with database.read() as session:
-        space = space_row(session, key)
-        current = _current(session, space)
-        base = [] if current is None else [each["digest"] for each in current.segments]
-        covered = 0 if current is None else current.covers_sequence
-        through = covered if covers_sequence is None else min(covers_sequence, space.sequence)
-        older = _writes_between(session, space.id, covered, through)
-        # A compaction may have covered writes that are newer than the partitions: they go on top again.
-        newer = _writes_between(session, space.id, through, covered)
-    if partitions and len(newer) < covered - through:
-        raise Conflict(
-            f"{key} has compacted and collected writes after sequence {through}, where this embedding began: "
-            "embed again."
-        )
-    return _Plan(
-        digests=base + older + partitions + newer,
-        covers_sequence=max(covered, through),
-        expected_snapshot=space.snapshot,
-        dim=space.dim,
-        dtype=cast(Dtype, space.dtype),
-        key_type=cast(KeyType, space.key_type),
-        metric=cast(Metric, space.metric),
-    )
-
-
-def _writes_between(session: ReadSession, space_id: int, after: int, through: int) -> list[str]:
-    query = (
-        select(WriteRow.digest)
-        .where(WriteRow.space_id == space_id, WriteRow.sequence > after, WriteRow.sequence <= through)
-        .order_by(WriteRow.sequence)
-    )
-    return list(session.scalars(query))
 
 
 def _rows_after(session: ReadSession, space_id: int, sequence: int) -> int:

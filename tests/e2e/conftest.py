@@ -108,8 +108,8 @@ def client(platform: Platform) -> Iterator[Client]:
 def embed() -> Callable[..., str]:
     """Start the embed job that every test runs: many small partitions of one state of the world."""
 
-    def start(client: Client, reference: str, partitions: int = 100) -> str:
-        return client.spaces.embed(reference, EmbedRequest(as_of=AS_OF, partitions=partitions))
+    def start(client: Client, reference: str, partitions: int = 100, **options: Any) -> str:
+        return client.spaces.embed(reference, EmbedRequest(as_of=AS_OF, partitions=partitions, **options))
 
     return start
 
@@ -127,14 +127,14 @@ def snapshot_digest() -> Callable[[Client, str, str], str]:
 
 
 @pytest.fixture(scope="session")
-def wait_for_middle() -> Callable[[Client, str], Job]:
-    """Wait until the ledger shows that some partitions of the embed stage are done, and not all."""
+def wait_for_middle() -> Callable[..., Job]:
+    """Wait until the ledger shows that some partitions of a stage are done, and not all."""
 
-    def wait(client: Client, job: str) -> Job:
+    def wait(client: Client, job: str, stage_name: str = "embed") -> Job:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             state = client.jobs.get(job)
-            stage = state.progress[0]
+            (stage,) = [each for each in state.progress if each.stage == stage_name]
             if stage.done >= stage.total / 6:
                 assert stage.done < stage.total * 5 / 6, "the job was too fast to be caught in the middle"
                 assert state.state == "running"

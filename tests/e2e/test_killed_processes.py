@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bedplate import Client
+from bedplate.wire.store import IndexSpecification
 from bedplate_services.supervisor.platform import Platform
 
 
@@ -30,6 +31,33 @@ def test_a_killed_worker_costs_nothing_but_time(
     assert platform.pids()["worker"] != killed
     undisturbed = snapshot_digest(client, embed(client, "core@2/user"), "core@2/user")
     assert disturbed == undisturbed
+
+
+def test_a_worker_killed_while_it_adds_to_an_index_costs_nothing_but_time(
+    platform: Platform,
+    client: Client,
+    embed: Callable[..., str],
+    wait_for_middle: Callable[..., Any],
+    snapshot_digest: Callable[..., str],
+) -> None:
+    """The catalogue alone is too small for inverted lists, so the space holds rows of other keys as well."""
+    rows = 4_000
+    vectors = np.random.default_rng(3).standard_normal((rows, 16)).astype(np.float32)
+    others = [f"other-{number}" for number in range(rows)]
+    client.spaces.upsert("core@1/item", others, vectors)
+    lists = IndexSpecification(kind="ivf", recall_target=0.9)
+    job = embed(client, "core@1/item", index=lists)
+    wait_for_middle(client, job, "add")
+    killed = platform.pids()["worker"]
+    os.kill(killed, signal.SIGKILL)
+    disturbed = snapshot_digest(client, job, "core@1/item")
+    assert platform.pids()["worker"] != killed
+    undisturbed = snapshot_digest(
+        client, embed(client, "core@1/item", partitions=1, index=lists), "core@1/item"
+    )
+    assert disturbed == undisturbed
+    assert client.spaces.lookup("core@1/item", ["other-0", "item-0001"]).found.all()
+    client.spaces.delete("core@1/item", others)  # the platform is left as the other tests expect it
 
 
 def test_a_killed_platform_goes_on_where_it_was(

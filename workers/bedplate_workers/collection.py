@@ -44,8 +44,9 @@ def unpublished_digests(session: ReadSession) -> set[str]:
 
 
 def _digests(document: Mapping[str, Any]) -> Iterator[str]:
-    """An embedded partition names its segment; a prepared snapshot documents its segment and its index."""
-    for member in ("segment", "index"):
+    """An embedded partition names its segment; a base, a trained index, a part of one and a prepared snapshot
+    document theirs."""
+    for member in ("segment", "index", "trained", "part"):
         value = document.get(member)
         if isinstance(value, str):
             yield value

@@ -16,10 +16,10 @@ from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_store import items, jobs, segments, snapshots, spaces, timelines
 from bedplate_store.database import WriteSession
 from bedplate_store.embedding_jobs import EmbedPlan
+from bedplate_store.index_stages import ASSEMBLE
 from bedplate_store.key_ranges import KeyRange
 from bedplate_store.leases import Claim
 from bedplate_store.snapshots import PreparedSnapshot
-from bedplate_store.spaces import SpaceKey
 from bedplate_store.timelines import TimelineColumns
 from bedplate_workers.handlers import Finish, Progress, Workplace, result
 
@@ -56,11 +56,6 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
     return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes})
 
 
-def index(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
-    """Merge the partitions' segments, build the index and measure its recall; nobody sees it yet."""
-    return result(_prepare(workplace, claim).to_json())
-
-
 def publish(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     """Publish the snapshot in the transaction that ends the job.
 
@@ -69,7 +64,7 @@ def publish(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     """
     plan = EmbedPlan.from_json(claim.job_params)
     with workplace.store.read() as session:
-        prepared = PreparedSnapshot.from_json(jobs.results(session, claim.job_id, "index")[0])
+        prepared = PreparedSnapshot.from_json(jobs.results(session, claim.job_id, ASSEMBLE)[0])
         current = spaces.get_space(session, plan.foundation, plan.version, plan.space).snapshot
     if current != prepared.expected_snapshot:
         # A compaction or another job was faster: what was prepared no longer stands on what readers see.
@@ -92,7 +87,7 @@ def _prepare(workplace: Workplace, claim: Claim) -> PreparedSnapshot:
         workplace.store,
         workplace.objects,
         workplace.cache_dir,
-        SpaceKey(plan.foundation, plan.version, plan.space),
+        plan.space_key,
         [each["segment"] for each in embedded],
         plan.index,
         covers_sequence=plan.covers_sequence,

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from bedplate_workers import collection, compaction, embed, log_sealing, scrubbing, training_sets
+from bedplate_workers import (
+    collection,
+    compaction,
+    embed,
+    indexing,
+    log_sealing,
+    scrubbing,
+    training_sets,
+)
 from bedplate_workers.handlers import Handlers
 
 HANDLERS: Handlers = {
     ("embed", "embed"): embed.embed,
-    ("embed", "index"): embed.index,
+    ("embed", "merge"): indexing.merge,
+    ("embed", "train"): indexing.train,
+    ("embed", "add"): indexing.add,
+    ("embed", "assemble"): indexing.assemble,
     ("embed", "publish"): embed.publish,
     ("training_set", "join"): training_sets.join,
     ("training_set", "publish"): training_sets.publish,

@@ -9,8 +9,9 @@ of rows each, one merges and tunes. :func:`build_index` is all of them in one pr
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,20 @@ def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: in
     _write_index(index, path)
 
 
-def add_rows(segment: Segment, how: Recipe, trained: Path, path: Path, start: int, stop: int) -> None:
-    """Write the trained index with the rows ``[start, stop)`` in it. Only all rows make a graph."""
+def add_rows(
+    segment: Segment,
+    how: Recipe,
+    trained: Path,
+    path: Path,
+    start: int,
+    stop: int,
+    *,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> None:
+    """Write the trained index with the rows ``[start, stop)`` in it. Only all rows make a graph.
+
+    ``progress`` is told how many rows are added, and may raise to stop.
+    """
     index = faiss.read_index(str(trained))
     # A graph built by several threads differs from run to run.
     with threads(1 if how.kind == "hnsw" else THREADS):
@@ -110,15 +123,28 @@ def add_rows(segment: Segment, how: Recipe, trained: Path, path: Path, start: in
                 index.add_with_ids(vectors, np.arange(first, first + len(vectors)))
             else:
                 index.add(vectors)
+            progress(first + len(vectors) - start)
     flags = 0 if how.codes else faiss.IO_FLAG_SKIP_STORAGE
     _write_index(index, path, flags)
 
 
 def merge_parts(parts: Sequence[Path], path: Path) -> None:
-    """Write the index that holds the rows of all ``parts``, in order; they share one trained index."""
+    """Write the index that holds the rows of all ``parts``, in order; they share one trained index.
+
+    The parts are mapped, and each list takes its final size at once: what is in memory is the result.
+    """
     index = faiss.read_index(str(parts[0]))
-    for part in parts[1:]:
-        index.merge_from(faiss.read_index(str(part)), 0)
+    index.reset()
+    opened = [faiss.read_index(str(part), faiss.IO_FLAG_MMAP_IFC) for part in parts]
+    # Not FAISS's merge_from: it empties the parts, which are mapped read-only, and lists grow by doubling.
+    for number in range(index.nlist):
+        sizes = [part.invlists.list_size(number) for part in opened]
+        index.invlists.resize(number, sum(sizes))
+        for part, size, end in zip(opened, sizes, accumulate(sizes), strict=True):
+            if size:
+                ids, codes = part.invlists.get_ids(number), part.invlists.get_codes(number)
+                index.invlists.update_entries(number, end - size, size, ids, codes)
+    index.ntotal = sum(part.ntotal for part in opened)
     _write_index(index, path)
 
 
@@ -132,14 +158,21 @@ def finish(
 
 
 def build_index(
-    segment: Segment, specification: IndexSpecification, metric: Metric, *, directory: Path, seed: int = 0
+    segment: Segment,
+    specification: IndexSpecification,
+    metric: Metric,
+    *,
+    directory: Path,
+    seed: int = 0,
+    parts: Sequence[Path] = (),
 ) -> BuiltIndex:
     """Build the index ``specification`` asks for over the segment's rows, as a new file in ``directory``.
 
     ``auto`` scans below 100,000 rows; above, it takes the inverted lists if they reach the recall target with
     a sixteenth of the lists, else the graph if that is better. Any kind below 1,000 rows is a scan. The same
     segment, specification and seed give the same bytes. The effort is tuned to the recall target; if the
-    target cannot be reached, the best effort and the recall it measured are recorded.
+    target cannot be reached, the best effort and the recall it measured are recorded. ``parts`` of inverted
+    lists, which together hold all rows in order, are merged instead of built again.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rows, dtype = segment.info.rows, segment.info.dtype
@@ -153,8 +186,11 @@ def build_index(
         trained = directory / f"trained-{uuid.uuid4().hex}.faiss"
         path = directory / f"index-{uuid.uuid4().hex}.faiss"
         try:
-            train(segment, how, metric, trained, seed=seed)
-            add_rows(segment, how, trained, path, 0, rows)
+            if parts and how.mergeable:
+                merge_parts(parts, path)
+            else:
+                train(segment, how, metric, trained, seed=seed)
+                add_rows(segment, how, trained, path, 0, rows)
             return finish(segment, how, metric, path, target=specification.recall_target, held_back=held_back)
         except BaseException:
             path.unlink(missing_ok=True)

@@ -168,7 +168,9 @@ class EmbedRequest(WireModel):
     """Embed entities with the version, index the vectors, measure the recall, publish the snapshot."""
 
     as_of: Time | None = Field(default=None, description="users: only events before this time; None: now")
-    partitions: int | None = Field(default=None, ge=1, le=4096)
+    partitions: int | None = Field(
+        default=None, ge=1, le=4096, description="into how many the embedding and the adding to lists are cut"
+    )
     index: IndexSpecification = IndexSpecification()
     idempotency_key: str | None = Field(default=None, max_length=128)
 

@@ -281,7 +281,7 @@ def test_embed_jobs(world: World) -> None:
     assert world.ok("POST", path, "core-team", json=document)["job"] == job
     shown = world.ok("GET", f"/v1/jobs/{job}")
     assert (shown["kind"], shown["subject"], shown["team"]) == ("embed", "core@1/item", "core-team")
-    assert [one["stage"] for one in shown["progress"]] == ["embed", "index", "publish"]
+    assert [one["stage"] for one in shown["progress"]] == ["embed", "merge", "assemble", "publish"]
     assert world.ok("GET", "/v1/jobs", params={"state": "queued"})["items"][0]["id"] == job
     assert world.ok("GET", "/v1/jobs", params={"state": "failed"})["items"] == []
     assert world.problem("GET", "/v1/jobs/job-none")["code"] == "not_found"

@@ -11,7 +11,7 @@ import pytest
 
 from bedplate.references import VersionReference
 from bedplate.wire.registry import SpaceSignature, Version
-from bedplate.wire.store import EmbedRequest, Event, Item, Job
+from bedplate.wire.store import EmbedRequest, Event, IndexSpecification, Item, Job
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_store import (
     collection,
@@ -36,7 +36,13 @@ SPACE = SpaceKey("core", 1, "item")
 KEYS = [f"item-{number:02d}" for number in range(40)]
 
 
-def plan(bench: Any, space: str, partitions: int = 4, **signature: Any) -> Job:
+def plan(
+    bench: Any,
+    space: str,
+    partitions: int = 4,
+    index: IndexSpecification = IndexSpecification(),  # noqa: B008  # frozen
+    **signature: Any,
+) -> Job:
     """An embed job of ``core@1``."""
     with bench.workplace.store.write() as session:
         return embedding_jobs.plan_embed(
@@ -44,7 +50,7 @@ def plan(bench: Any, space: str, partitions: int = 4, **signature: Any) -> Job:
             version=VersionReference("core", "1"),
             space=space,
             signature=SpaceSignature(dim=8, dtype="float32", **signature),
-            request=EmbedRequest(partitions=partitions),
+            request=EmbedRequest(partitions=partitions, index=index),
             team="core-team",
             now=bench.clock(),
         )
@@ -157,11 +163,11 @@ def upsert(bench: Any, key: str) -> None:
 
 @pytest.mark.usefixtures("foundation")
 def test_a_snapshot_published_meanwhile_is_folded_in(bench: Any, tmp_path: Path) -> None:
-    """A compaction lands between the stages "index" and "publish"."""
+    """A compaction lands between the stages "assemble" and "publish"."""
     put_items(bench, KEYS)
     job = plan(bench, "item", partitions=1)
     worker = bench.worker(HANDLERS)
-    for stage in ("embed", "index"):
+    for stage in ("embed", "merge", "assemble"):
         (partition,) = bench.messages()
         assert worker.work(partition) == "done", stage
     upsert(bench, "by-hand")
@@ -175,26 +181,111 @@ def test_a_snapshot_published_meanwhile_is_folded_in(bench: Any, tmp_path: Path)
         job=None,
         now=bench.clock(),
     )
-    assert finished(bench, job).attempts == 3, "no attempt failed"
+    assert finished(bench, job).attempts == 4, "no attempt failed"
     assert reader(bench, tmp_path).lookup([*KEYS, "by-hand"]).found.all()
 
 
-@pytest.mark.usefixtures("foundation")
-def test_nothing_of_an_unfinished_job_is_collected(bench: Any) -> None:
+def upsert_many(bench: Any, rows: int) -> None:
+    """So many that they can train inverted lists."""
+    place, vectors = bench.workplace, np.random.default_rng(2).standard_normal((rows, 8)).astype(np.float32)
+    writes.upsert(
+        place.store,
+        place.objects,
+        **SPACE._asdict(),
+        keys=[f"by-hand-{number}" for number in range(rows)],
+        vectors=vectors,
+        now=bench.clock(),
+    )
+
+
+@pytest.fixture
+def filled(bench: Any, foundation: Version) -> None:
+    """A published space and writes above it: together enough rows for inverted lists."""
     put_items(bench, KEYS)
-    job = plan(bench, "item", partitions=2)
+    finished(bench, plan(bench, "item"))
+    upsert_many(bench, 1_500)
+
+
+LISTS = IndexSpecification(kind="ivf", recall_target=0.9)
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_index_is_trained_once_and_added_to_in_parts(bench: Any) -> None:
+    job = finished(bench, plan(bench, "item", partitions=6, index=LISTS))
+    stages = {stage.stage: (stage.done, stage.total) for stage in job.progress}
+    assert list(stages) == ["embed", "merge", "train", "add", "assemble", "publish"]
+    assert stages["embed"] == (40, 40)
+    assert stages["add"] == stages["merge"] == stages["assemble"] == (1_540, 1_540)
+    assert job.attempts == 6 + 1 + 1 + 6 + 1 + 1
+    assert job.result is not None
+    assert (job.result["rows"], job.result["index_kind"]) == (1_540, "ivf")
+    assert job.result["recall_at_10"] >= 0.9
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_index_does_not_tell_how_its_parts_were_made(bench: Any) -> None:
+    """In reverse, with one part done by a worker that took over a lost lease: the bytes of one part alone."""
+    first = finished(bench, plan(bench, "item", partitions=1, index=LISTS))
+    job = plan(bench, "item", partitions=5, index=LISTS)
     worker = bench.worker(HANDLERS)
-    for _stage in ("embed", "index"):
+    for stage, partitions in (("embed", 5), ("merge", 1), ("train", 1)):
+        due = bench.messages()
+        assert len(due) == partitions, stage
+        assert [worker.work(partition) for partition in due] == ["done"] * partitions
+    due = bench.messages()
+    assert leases.claim(bench.workplace.store, due[2], "killed", 30, bench.clock()) is not None
+    assert [bench.worker(HANDLERS).work(partition) for partition in reversed(due)].count("done") == 4
+    bench.clock.advance(31)
+    assert worker.work(due[2]) == "done"
+    second = finished(bench, job)
+    assert first.result is not None
+    assert second.result is not None
+    assert second.result["digest"] == first.result["digest"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_base_that_shrinks_below_what_lists_need_is_scanned(bench: Any) -> None:
+    job = plan(bench, "item", partitions=3, index=LISTS)
+    writes.delete(
+        bench.workplace.store,
+        bench.workplace.objects,
+        **SPACE._asdict(),
+        keys=[f"by-hand-{number}" for number in range(1_500)],
+        now=bench.clock(),
+    )
+    worker = bench.worker(HANDLERS)
+    for partition in bench.messages():
+        worker.work(partition)
+    place = bench.workplace
+    compaction.compact(
+        place.store,
+        place.objects,
+        place.cache_dir,
+        **SPACE._asdict(),
+        specification=None,
+        job=None,
+        now=bench.clock(),
+    )
+    state = finished(bench, job)
+    assert state.result is not None
+    assert (state.result["rows"], state.result["index_kind"]) == (40, "flat")
+
+
+@pytest.mark.usefixtures("filled")
+def test_nothing_of_an_unfinished_job_is_collected(bench: Any) -> None:
+    job = plan(bench, "item", partitions=2, index=LISTS)
+    worker = bench.worker(HANDLERS)
+    for _stage in ("embed", "merge", "train", "add", "assemble"):
         for partition in bench.messages():
             worker.work(partition)
     place = bench.workplace
-    before = set(place.objects.list(""))
     with place.store.read() as session:
         keep = unpublished_digests(session)
-    assert len(keep) == 4, "two partitions, the merged segment, the index"
+    before = {key for key in place.objects.list("") if any(digest in key for digest in keep)}
+    assert len(keep) == 7, "two embedded partitions, the base, the trained index, two parts, the index"
     later = datetime.now(UTC) + timedelta(days=1)
-    collection.collect(place.store, place.objects, now=later, grace=timedelta(0), keep=keep)
-    assert set(place.objects.list("")) == before
+    collection.collect(place.store, place.objects, now=later, grace=timedelta(days=1), keep=keep)
+    assert before <= set(place.objects.list(""))
     assert finished(bench, job).state == "succeeded"
 
 

@@ -64,7 +64,8 @@ def test_the_catalogue_is_cut_into_ranges_without_a_gap(bench: Any) -> None:
     assert (job.kind, job.subject, job.team) == ("embed", "core@1/item", "core-team")
     assert [(stage.stage, stage.total) for stage in job.progress] == [
         ("embed", 6),
-        ("index", 6),
+        ("merge", 6),
+        ("assemble", 6),
         ("publish", 6),
     ]
     assert ranges(bench, job) == [(None, "c", 2), ("c", "e", 2), ("e", None, 2)]
