@@ -10,13 +10,24 @@ import typer
 from rich.console import Console
 
 from bedplate.errors import BedplateError
-from benchmarks import bulk_read, embed, index_build, lookup, report, sdk, search, training_read, upserts
+from benchmarks import (
+    bulk_read,
+    embed,
+    index_build,
+    large_space,
+    lookup,
+    report,
+    sdk,
+    search,
+    training_read,
+    upserts,
+)
 from benchmarks.figures import Figure
 from benchmarks.workbench import Scale, Workbench
 
 BENCHMARKS = {
     module.NAME: module.run
-    for module in (lookup, search, sdk, embed, index_build, bulk_read, training_read, upserts)
+    for module in (lookup, search, sdk, embed, index_build, bulk_read, training_read, upserts, large_space)
 }
 OUTPUT = Path("benchmarks") / "results" / "latest.local.json"
 _WIDTH = 200

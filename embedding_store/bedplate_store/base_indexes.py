@@ -1,8 +1,8 @@
 """The index over a base, in steps for several machines: train once, add rows in parts, assemble.
 
-Each step leaves one content-addressed file among the indexes. The result is byte for byte that of one process
-doing everything, however the rows were cut and in whatever order the parts were finished. Where a disk is full,
-every step raises StorageFull and leaves nothing.
+Each step leaves one content-addressed file among the indexes, or, where a disk is full, nothing, and raises
+StorageFull. The result is byte for byte that of one process doing everything, however the rows were cut and
+in whatever order the parts were finished.
 """
 
 from __future__ import annotations

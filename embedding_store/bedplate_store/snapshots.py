@@ -28,7 +28,7 @@ from bedplate_store.segments import (
 )
 from bedplate_store.snapshot_bases import Base, fold
 from bedplate_store.spaces import SpaceKey, space_row
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,9 +188,7 @@ def test_a_snapshot_published_meanwhile_is_folded_in(bench: Any, tmp_path: Path)
 def upsert_many(bench: Any, rows: int) -> None:
     """So many that they can train inverted lists."""
     place, vectors = bench.workplace, np.random.default_rng(2).standard_normal((rows, 8)).astype(np.float32)
-    writes.upsert(
-        place.store,
-        place.objects,
+    Writes(place.store, place.objects).upsert(
         **SPACE._asdict(),
         keys=[f"by-hand-{number}" for number in range(rows)],
         vectors=vectors,
@@ -245,10 +243,9 @@ def test_the_index_does_not_tell_how_its_parts_were_made(bench: Any) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_a_base_that_shrinks_below_what_lists_need_is_scanned(bench: Any) -> None:
+    """It was planned for lists, in parts; rows are deleted and compacted away before it is merged."""
     job = plan(bench, "item", partitions=3, index=LISTS)
-    writes.delete(
-        bench.workplace.store,
-        bench.workplace.objects,
+    Writes(bench.workplace.store, bench.workplace.objects).delete(
         **SPACE._asdict(),
         keys=[f"by-hand-{number}" for number in range(1_500)],
         now=bench.clock(),
