@@ -19,6 +19,7 @@ from benchmarks import (
     report,
     sdk,
     search,
+    swap,
     training_read,
     upserts,
 )
@@ -27,7 +28,18 @@ from benchmarks.workbench import Scale, Workbench
 
 BENCHMARKS = {
     module.NAME: module.run
-    for module in (lookup, search, sdk, embed, index_build, bulk_read, training_read, upserts, large_space)
+    for module in (
+        lookup,
+        search,
+        sdk,
+        embed,
+        index_build,
+        bulk_read,
+        training_read,
+        upserts,
+        large_space,
+        swap,
+    )
 }
 OUTPUT = Path("benchmarks") / "results" / "latest.local.json"
 _WIDTH = 200

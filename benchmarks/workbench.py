@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,7 +105,7 @@ class Workbench:
             client.teams.create(TEAM)
             client.foundations.create(FOUNDATION, team=TEAM)
             directory = self.folder / "checkpoint"
-            _write_checkpoint(directory)
+            write_checkpoint(directory, SPACES)
             client.versions.publish(FOUNDATION, directory)
         return platform
 
@@ -169,14 +170,14 @@ class Workbench:
         return Target(self.bare.host, self.bare.port, [wire(f"/{answer_bytes}", body) for body in bodies])
 
 
-def _write_checkpoint(directory: Path) -> None:
+def write_checkpoint(directory: Path, spaces: Mapping[str, SpaceSignature], number: int = 0) -> None:
     """A checkpoint without a model, never loaded: the registry needs one to know the spaces."""
     directory.mkdir()
-    save_file({"nothing": np.zeros(1, np.float32)}, directory / layout.WEIGHTS)
+    save_file({"nothing": np.full(1, number, np.float32)}, directory / layout.WEIGHTS)
     (directory / layout.CONFIG).write_text(json.dumps({"architecture": layout.FOUNDATION}))
     signature = Signature(
         architecture=layout.FOUNDATION,
-        spaces=SPACES,
+        spaces=dict(spaces),
         tensors={"nothing": TensorSignature(dtype="F32", shape=[1])},
     )
     (directory / layout.SIGNATURE).write_text(signature.model_dump_json())

@@ -33,7 +33,7 @@ from bedplate_store.objects import ObjectStore
 from bedplate_store.opening import extended, open_snapshot, reader_of, warm
 from bedplate_store.reader_processes import OpenSpace
 from bedplate_store.space_reader import K_MAX, LookupResult, SearchResult, SpaceReader
-from bedplate_store.space_states import SpaceState, read_state
+from bedplate_store.space_states import read_state
 from bedplate_store.spaces import SpaceKey
 
 __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders"]
@@ -126,13 +126,11 @@ class SpaceReaders:
 
     def opened(self) -> dict[SpaceKey, OpenSpace]:
         """What this process has open."""
-        since = self._clock() - self._keep_seconds
         found = {}
         for key, entry in list(self._entries.items()):
-            reader, asked_at = entry.reader, entry.asked_at
+            reader = entry.reader
             if reader is not None:
-                in_use = asked_at is not None and asked_at >= since
-                found[key] = OpenSpace(reader.snapshot, reader.sequence, in_use)
+                found[key] = OpenSpace(reader.snapshot, reader.sequence, self._in_use(entry))
         return found
 
     def open_ahead(self) -> None:
@@ -140,8 +138,9 @@ class SpaceReaders:
 
         The thread does it by itself, warms what it opens, and takes its time.
         """
-        served = {key for key, space in self.opened().items() if space.in_use}
-        open_here = set(self._entries)
+        entries = list(self._entries.items())
+        served = {key for key, entry in entries if self._in_use(entry)}
+        open_here = {key for key, _ in entries}
         with self._database.read() as session:
             known = prefetching.openable(session, open_here, self._now())
         ahead = prefetching.ahead(served, known) if self.follows else set()
@@ -212,6 +211,12 @@ class SpaceReaders:
             except _FAILURES:
                 logger.exception("snapshots could not be opened ahead")
 
+    def _in_use(self, entry: _Entry) -> bool:
+        """Whether somebody asked for it lately, or does so for the first time just now."""
+        if entry.asked_at is None:
+            return entry.reader is None
+        return entry.asked_at >= self._clock() - self._keep_seconds
+
     def _open_what_others_serve(self) -> None:
         """A process that starts will be asked for what the others, or its own predecessor, are asked for."""
         if not self.follows:
@@ -263,9 +268,9 @@ class SpaceReaders:
             try:
                 if reader is not None and reader.snapshot == state.number:
                     return extended(reader, state, self._objects, self._cache_dir)
-                if reader is not None and _alive(self._opening):
+                if reader is not None and state.behind is not None and _alive(self._opening):
                     # The other thread opens the newer snapshot; meanwhile this one shows all writes.
-                    return self._extended_if_possible(reader, state)
+                    return extended(reader, state, self._objects, self._cache_dir)
                 metric = cast(Metric, state.row.metric)
                 opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
                 return reader_of(key, state, opened, self._objects, self._cache_dir)
@@ -277,12 +282,6 @@ class SpaceReaders:
                         "or embed the space again."
                     ) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _extended_if_possible(self, reader: SpaceReader, state: SpaceState) -> SpaceReader:
-        try:
-            return extended(reader, state, self._objects, self._cache_dir)
-        except NotFound:
-            return reader  # the newer snapshot covers those writes, and they are collected already
 
     def _open_aside(self, key: SpaceKey, number: int) -> None:
         """Open and warm a snapshot, then let the space's next requests have it. A failure is tried again."""

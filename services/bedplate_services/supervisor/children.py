@@ -32,6 +32,7 @@ class ChildSpecification:
         environment: on top of what all children get.
         ready_url: answers 200 once the child works, or
         ready_file: exists once the child works; exactly one of the two is given.
+        niceness: 0 to 19: how far it stands back where others want the processor.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ChildSpecification:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_url: str | None = None
     ready_file: Path | None = None
+    niceness: int = 0
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Child:
             self.specification.ready_file.unlink(missing_ok=True)
         self._turn_log()
         # -P: a file in the user's working directory must not shadow a module of the platform.
-        command = [sys.executable, "-P", "-m", _LEASH, str(self._leash)]
+        command = [sys.executable, "-P", "-m", _LEASH, str(self._leash), str(self.specification.niceness)]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, self.specification.module, *self.specification.arguments],

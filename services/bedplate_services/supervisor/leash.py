@@ -1,4 +1,5 @@
-"""``python -m bedplate_services.supervisor.leash FD MODULE [ARGUMENTS...]``: run a module on a leash.
+"""``python -m bedplate_services.supervisor.leash FD NICENESS MODULE [ARGUMENTS...]``: run a module on
+a leash, with so much less of the processor where others want it.
 
 FD is the reading end of a pipe whose only writing end the supervisor holds and never writes to. The kernel
 closes that end however the supervisor ends, kill -9 included, and the read below returns. PR_SET_PDEATHSIG
@@ -22,7 +23,8 @@ def _die_with(descriptor: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    descriptor, module, *rest = arguments
+    descriptor, niceness, module, *rest = arguments
+    os.nice(int(niceness))
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=_die_with, args=(int(descriptor),), name="leash", daemon=True).start()
     sys.argv = [module, *rest]

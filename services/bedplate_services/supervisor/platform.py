@@ -21,6 +21,7 @@ from bedplate_services.supervisor.ports import choose_ports
 from bedplate_services.supervisor.supervision import Report, Supervision
 
 READY_POLL_SECONDS = 0.1
+WORKER_NICENESS = 10
 
 
 class Platform:
@@ -30,6 +31,7 @@ class Platform:
         data_dir: None: BEDPLATE_DATA, or ``~/.bedplate``.
         port, inference_port: 0: any free port.
         api_processes: how many API processes share the port.
+        worker_niceness: 0 to 19; the worker's jobs take hours or seconds, requests wait for milliseconds.
         environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``.
         report: told in words when a child is restarted or had to be killed.
 
@@ -46,6 +48,7 @@ class Platform:
         port: int = 0,
         inference_port: int = 0,
         api_processes: int = 1,
+        worker_niceness: int = WORKER_NICENESS,
         environment: Mapping[str, str] | None = None,
         policy: Callable[[], RestartPolicy] = RestartPolicy,
         report: Report = lambda _message: None,
@@ -57,6 +60,7 @@ class Platform:
         self._host = host
         self._ports = (port, inference_port)
         self._api_processes = api_processes
+        self._worker_niceness = worker_niceness
         self._environment = dict(environment or {})
         self._policy = policy
         self._report = report
@@ -150,7 +154,12 @@ class Platform:
                 "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
             ),
             ChildSpecification(
-                "worker", "bedplate_workers", ("--ready-file", str(worker)), broker, ready_file=worker
+                "worker",
+                "bedplate_workers",
+                ("--ready-file", str(worker)),
+                broker,
+                ready_file=worker,
+                niceness=self._worker_niceness,
             ),
             ChildSpecification(
                 "reconciler",

@@ -110,6 +110,23 @@ def test_what_nobody_asks_for_is_let_go(store: Any) -> None:
     assert readers.opened() == {}
 
 
+def test_what_is_being_opened_is_not_let_go(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.space()
+    store.embed(key, [1], rows(1))
+    readers = store.readers()
+    whole = readers_module.open_snapshot
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(readers_module, "open_snapshot", whole)
+        monkeypatch.setattr(readers, "_open_aside", lambda *_: None)
+        readers.open_ahead()
+        return whole(*arguments)
+
+    monkeypatch.setattr(readers_module, "open_snapshot", meanwhile)
+    readers.get(*key)
+    assert opened(readers) == {key: (1, True)}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's mappings")
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_old_files_are_unmapped_when_the_last_reader_is_gone(
@@ -186,10 +203,9 @@ def test_writes_that_were_collected_are_left_to_the_newer_snapshot(
     later = NOW + timedelta(days=1)
     assert collection.collect(store.database, store.objects, now=later, grace=timedelta(0)).writes == 2
     store.upsert(key, [4], rows(4))
-    held = readers.refresh_now(*key)
-    assert (held.snapshot, held.sequence) == (1, 0), "it never says that it saw a write which it lacks"
-    readers.open_ahead()
-    assert readers.refresh_now(*key).lookup([1, 2, 3, 4]).vectors[:, 0].tolist() == [1, 2, 3, 4]
+    found = readers.refresh_now(*key)
+    assert (found.snapshot, found.sequence) == (2, 3), "only the newer snapshot has all writes"
+    assert found.lookup([1, 2, 3, 4]).vectors[:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_a_snapshot_that_cannot_be_opened_leaves_the_old_one(

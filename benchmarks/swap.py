@@ -1,0 +1,289 @@
+"""A version swap under load: how long requests take before, during and after, and what is in memory."""
+
+from __future__ import annotations
+
+import http.client
+import multiprocessing
+import os
+import re
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bedplate.codecs import HEADER_VERSION
+from bedplate.errors import InternalError
+from bedplate.wire.registry import SpaceSignature
+from bedplate_services.supervisor.platform import WORKER_NICENESS
+from bedplate_store.writes import Writes
+from benchmarks.figures import Figure, percentile_ms
+from benchmarks.vectors import clustered
+from benchmarks.workbench import TEAM, Workbench, write_checkpoint
+
+NAME = "swap"
+FOUNDATION = "swap"
+DIM = 128
+KEYS = 100
+BATCH_ROWS = 20_000
+LOOKUPS_PER_SECOND, SEARCHES_PER_SECOND = 200, 100
+PATIENCE_SECONDS = 600.0
+_RAW = "application/octet-stream"
+_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ +(\S.*)$")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Requests of one kind, and how many a second."""
+
+    url: str
+    token: str
+    path: str
+    bodies: list[bytes]
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """When each request was due (``time.time``) [n], how long after that its answer was whole [n], and the
+    version that answered [n]."""
+
+    due: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    versions: NDArray[np.int64]
+
+    def between(self, start: float, end: float) -> NDArray[np.float64]:
+        return self.seconds[(self.due >= start) & (self.due < end)]
+
+    def first_of(self, version: int, after: float) -> float:
+        """When the first answer of a version was whole."""
+        return float((self.due + self.seconds)[(self.versions == version) & (self.due >= after)].min())
+
+    def last_of(self, version: int) -> float:
+        return float((self.due + self.seconds)[self.versions == version].max())
+
+
+def _send(call: Call, pipe: Connection) -> None:
+    """Requests at their times, over one connection, until told to end. A late one counts from when it was
+    due: a client that waits politely would hide what waiting costs."""
+    address = urlsplit(call.url)
+    http_ = http.client.HTTPConnection(address.hostname or "", address.port)
+    headers = {"content-type": _RAW, "accept": _RAW, "authorization": f"Bearer {call.token}"}
+    due, seconds, versions = [], [], []
+    at = time.time()
+    while not pipe.poll():
+        at += 1 / call.per_second
+        time.sleep(max(0.0, at - time.time()))
+        http_.request("POST", call.path, call.bodies[len(due) % len(call.bodies)], headers)
+        answer = http_.getresponse()
+        body = answer.read()
+        if answer.status != http.client.OK:
+            pipe.send(f"{answer.status}: {body[:500]!r}")
+            return
+        due.append(at)
+        seconds.append(time.time() - at)
+        versions.append(int((answer.headers[HEADER_VERSION] or "@0").partition("@")[2]))
+    pipe.send(Answers(np.array(due), np.array(seconds), np.array(versions)))
+
+
+class Traffic:
+    """One kind of request from a process of its own."""
+
+    def __init__(self, call: Call) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_send, args=(call, other), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        return self
+
+    def end(self) -> Answers:
+        self._pipe.send("end")
+        found = self._pipe.recv()
+        if isinstance(found, str):
+            raise InternalError(f"a request failed during the swap: {found}")
+        assert isinstance(found, Answers)
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+@dataclass
+class Memory(threading.Thread):
+    """What the process that answers has resident, looked at again and again.
+
+    Attributes:
+        mapped_bytes: the most of mapped object files at one time; a file mapped twice counts once.
+        anonymous_bytes: the first and the most of everything else.
+    """
+
+    pid: int
+    mapped_bytes: int = 0
+    anonymous_bytes: list[int] = field(default_factory=lambda: [0, 0])
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        while not self.ended.wait(0.25):
+            mapped, anonymous = _resident(self.pid)
+            self.mapped_bytes = max(self.mapped_bytes, mapped)
+            first, most = self.anonymous_bytes
+            self.anonymous_bytes = [first or anonymous, max(most, anonymous)]
+
+
+def _resident(pid: int) -> tuple[int, int]:
+    files: dict[str, int] = {}
+    anonymous, path = 0, ""
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Rss" and "/objects/" in path:
+            files[path] = max(files.get(path, 0), int(value.split()[0]) * 1024)
+        elif name == "Anonymous":
+            anonymous += int(value.split()[0]) * 1024
+        elif "-" in line.partition(" ")[0]:
+            mapping = _MAPPING.match(line)
+            path = mapping.group(1) if mapping else ""
+    return sum(files.values()), anonymous
+
+
+def run(bench: Workbench) -> list[Figure]:
+    """Lookups and searches at a steady rate through an alias, while the worker merges and indexes a version,
+    the reader opens it, and the alias moves there and back."""
+    rows = max(bench.scale.rows // 5, BATCH_ROWS)
+    quiet = bench.scale.of(20, 8)
+    _stage(bench)
+    vectors = {version: clustered(rows, 0, DIM, seed=version)[0] for version in (1, 2)}
+    snapshot_bytes = _fill(bench, 1, vectors[1])
+    bench.client.aliases.move(FOUNDATION, "production", 1)
+    random = np.random.default_rng(5)
+    keys = [random.integers(0, rows, KEYS).astype("<i8").tobytes() for _ in range(64)]
+    queries = [row.astype("<f4").tobytes() for row in clustered(rows, 64, DIM, seed=1)[1]]
+    where, token = bench.platform.url, bench.platform.token
+    path = f"/v1/spaces/{FOUNDATION}@production/item"
+    calls = {
+        "lookup": Call(where, token, f"{path}/lookup", keys, LOOKUPS_PER_SECOND),
+        "search": Call(where, token, f"{path}/search?k=10", queries, SEARCHES_PER_SECOND),
+    }
+    rates = ", ".join(f"{call.per_second} {name}s/s" for name, call in calls.items())
+    bench.say(f"swap: {rows:,} x {DIM}, {rates} ...")
+    memory = Memory(bench.platform.pids()["api"])
+    with ExitStack() as stack:
+        traffic = {name: stack.enter_context(Traffic(call)) for name, call in calls.items()}
+        time.sleep(3)
+        memory.start()
+        marks = [time.time()]
+        time.sleep(quiet)
+        marks.append(time.time())
+        _fill(bench, 2, vectors[2])
+        moves = []
+        for version in (2, 1, 2):
+            moves.append(_move(bench, version))
+            time.sleep(2)
+        marks.append(time.time())
+        time.sleep(quiet)
+        marks.append(time.time())
+        answers = {name: one.end() for name, one in traffic.items()}
+    memory.ended.set()
+    memory.join()
+    return [*_figures(answers, marks, moves), _memory_figure(memory, snapshot_bytes)]
+
+
+def _stage(bench: Workbench) -> None:
+    bench.client.foundations.create(FOUNDATION, team=TEAM)
+    spaces = {"item": SpaceSignature(dim=DIM, dtype="float32", key_type="int64")}
+    for version in (1, 2):
+        directory = bench.folder / f"swap-{version}"
+        write_checkpoint(directory, spaces, version)
+        bench.client.versions.publish(FOUNDATION, directory)
+
+
+def _fill(bench: Workbench, version: int, vectors: NDArray[np.float32]) -> int:
+    """Write a version's rows beside the API, as a worker writes what it embeds; then the worker merges them,
+    builds the index, measures it and publishes. Returns the snapshot's bytes."""
+    writing = threading.Thread(target=_write, args=(bench, version, vectors))
+    writing.start()
+    writing.join()
+    reference = f"{FOUNDATION}@{version}/item"
+    job = bench.client.spaces.compact(reference)
+    bench.client.jobs.watch(job, poll_seconds=0.2, timeout_seconds=PATIENCE_SECONDS)
+    return bench.client.spaces.snapshots(reference)[0].bytes
+
+
+def _write(bench: Workbench, version: int, vectors: NDArray[np.float32]) -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)  # of this thread
+    writes = Writes(bench.database, bench.objects)
+    for start in range(0, len(vectors), BATCH_ROWS):
+        batch = slice(start, start + BATCH_ROWS)
+        writes.upsert(
+            foundation=FOUNDATION,
+            version=version,
+            space="item",
+            keys=np.arange(len(vectors))[batch],
+            vectors=vectors[batch],
+            now=datetime.now(UTC),
+        )
+
+
+def _move(bench: Workbench, version: int) -> tuple[int, float, float]:
+    """The version, when the move was asked for, and when it was done."""
+    asked = time.time()
+    bench.client.aliases.move(FOUNDATION, "production", version, expected=3 - version)
+    return version, asked, time.time()
+
+
+def _figures(
+    answers: dict[str, Answers], marks: list[float], moves: list[tuple[int, float, float]]
+) -> list[Figure]:
+    found = []
+    for name, one in answers.items():
+        before, during, after = (one.between(*pair) for pair in pairwise(marks))
+        at = {
+            f"{when}_{kind}_ms": percentile_ms(seconds, percent)
+            for when, seconds in (("before", before), ("during", during), ("after", after))
+            for kind, percent in (("p50", 50), ("p99", 99))
+        }
+        limit, value = at["before_p99_ms"], at["during_p99_ms"]
+        switched = {
+            f"switch_{number}_ms": 1e3 * (one.first_of(version, asked) - done)
+            for number, (version, asked, done) in enumerate(moves, start=1)
+        }
+        details: dict[str, Any] = {**at, **switched, "during_seconds": marks[2] - marks[1]}
+        details |= {"p50_ms": at["during_p50_ms"], "p99_ms": value, "requests": len(one.due)}
+        found.append(
+            Figure(
+                NAME,
+                f"{name} p99 while a version is indexed, opened and swapped (less is better)",
+                "ms",
+                value,
+                limit,
+                "p99 before",
+                value / limit,
+                1,
+                details,
+            )
+        )
+    return found
+
+
+def _memory_figure(memory: Memory, snapshot_bytes: int) -> Figure:
+    mapped, limit = memory.mapped_bytes / 1e6, 2 * snapshot_bytes / 1e6
+    first, most = memory.anonymous_bytes
+    details = {"anonymous_mb": first / 1e6, "anonymous_most_mb": most / 1e6}
+    name = "most of the snapshots in memory at one time (less is better)"
+    return Figure(NAME, name, "MB", mapped, limit, "two snapshots' files", mapped / limit, 1, details)
