@@ -1,4 +1,4 @@
-"""The limit of an HTTP answer: an ASGI application that only reads the request and sends prepared bytes.
+"""The limits of an HTTP answer: an ASGI application that sends prepared bytes, or rows by their numbers.
 
 It runs in a process of its own under the very function that serves the platform, so that loop, parser and
 uvicorn's settings are the same.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import time
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from bedplate.errors import InternalError
@@ -19,21 +21,29 @@ from bedplate_services.settings import Settings
 from bedplate_services.supervisor.ports import choose_ports
 
 _START_SECONDS = 60.0
+_ROWS = "/rows/"
 
 
 class BareApplication:
-    """``POST /<n>`` answers n bytes."""
+    """``POST /<n>`` answers n bytes. ``POST /rows/<dtype>/<dim>/<file>`` answers the rows of the file whose
+    numbers, int64, are the body: what is left of a lookup without its keys.
+    """
 
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
+        self._files: dict[str, NDArray[Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        while (await receive()).get("more_body", False):
-            pass
-        body = self._body(scope["path"])
+        message = await receive()
+        asked = message.get("body", b"")
+        while message.get("more_body", False):
+            message = await receive()
+            asked += message.get("body", b"")
+        path = scope["path"]
+        body = self._rows(path, asked) if path.startswith(_ROWS) else self._body(path)
         headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", str(len(body)).encode()),
@@ -46,6 +56,14 @@ class BareApplication:
         if known is None:
             known = self._bodies[path] = bytes(int(path.removeprefix("/")))
         return known
+
+    def _rows(self, path: str, asked: bytes) -> bytes:
+        vectors = self._files.get(path)
+        if vectors is None:
+            dtype, dim, file = path.removeprefix(_ROWS).split("/", 2)
+            mapped = np.memmap(file, np.dtype(dtype), "r").reshape(-1, int(dim))
+            vectors = self._files[path] = np.asarray(mapped)
+        return vectors[np.frombuffer(asked, np.int64)].tobytes()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bedplate.errors import InternalError
 from bedplate_store.readers import SpaceReader
 from benchmarks.figures import Figure, Sample, interleave
+from benchmarks.load import Target
 from benchmarks.processor_time import Meter
 from benchmarks.vectors import gapped_keys, random_vectors
 from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
@@ -33,7 +34,8 @@ def run(bench: Workbench) -> list[Figure]:
         reader = bench.reader(space)
         _check(bench, space, keys, vectors)
         figures.append(_in_process(bench, reader, keys, space))
-        figures += [_over_http(bench, reader, keys, space, connections) for connections in CONNECTIONS]
+        for connections in CONNECTIONS:
+            figures += _over_http(bench, reader, keys, space, connections)
     return figures
 
 
@@ -81,28 +83,38 @@ def _timed(call: Callable[[Any], object], arguments: list[Any]) -> Sample:
 
 def _over_http(
     bench: Workbench, reader: SpaceReader, keys: NDArray[np.int64], space: str, connections: int
-) -> Figure:
+) -> list[Figure]:
+    """Against both limits: prepared bytes, and the same rows read by their numbers."""
     requests = bench.scale.of(3000, 400) * min(connections, 8)
     answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.dtype).itemsize + 1)
-    bodies = [keys[rows].astype("<i8").tobytes() for rows in _rows(len(keys), _BODIES, seed=2)]
+    rows = _rows(len(keys), _BODIES, seed=2)
+    bodies = [keys[each].astype("<i8").tobytes() for each in rows]
+    file = None if reader.base is None else reader.base.vectors_path
+    if file is None:
+        raise InternalError(f"{space} has no file of vectors")
     api = bench.api_target(f"/v1/spaces/{REFERENCE}/{space}/lookup", bodies)
-    bare = bench.bare_target(answer_bytes, bodies)
+    numbers = [each.astype("<i8").tobytes() for each in rows]
+    limits = {
+        "bare ASGI, prepared bytes": bench.bare_target(answer_bytes, bodies),
+        "bare ASGI, rows by number": bench.rows_target(file, reader.dtype, LOOKUP_DIM, numbers),
+    }
+    plural = "connection" if connections == 1 else "connections"
+    name = f"{KEYS} keys x {LOOKUP_DIM} {space}, HTTP, {connections} {plural}"
+    return [
+        _against(bench, name, limit_name, api, limit, connections, requests)
+        for limit_name, limit in limits.items()
+    ]
+
+
+def _against(
+    bench: Workbench, name: str, limit_name: str, api: Target, limit: Target, connections: int, requests: int
+) -> Figure:
     ours = Meter(bench.platform.pids()["api"], requests)
     theirs = Meter(bench.bare.pid, requests)
     pairs = interleave(
         bench.scale.rounds,
         lambda _: ours.round(lambda: bench.load.fire(api, connections=connections, requests=requests)),
-        lambda _: theirs.round(lambda: bench.load.fire(bare, connections=connections, requests=requests)),
+        lambda _: theirs.round(lambda: bench.load.fire(limit, connections=connections, requests=requests)),
     )
-    plural = "connection" if connections == 1 else "connections"
-    return pairs.figure(
-        NAME,
-        f"{KEYS} keys x {LOOKUP_DIM} {space}, HTTP, {connections} {plural}",
-        "lookups/s",
-        "bare ASGI, same bytes",
-        {
-            "answer_bytes": answer_bytes,
-            "processor_us": ours.microseconds,
-            "limit_processor_us": theirs.microseconds,
-        },
-    )
+    details = {"processor_us": ours.microseconds, "limit_processor_us": theirs.microseconds}
+    return pairs.figure(NAME, name, "lookups/s", limit_name, details)

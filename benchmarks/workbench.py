@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +168,11 @@ class Workbench:
     def bare_target(self, answer_bytes: int, bodies: list[bytes]) -> Target:
         """The same bodies to the bare server, answered by as many bytes as the platform answers."""
         return Target(self.bare.host, self.bare.port, [wire(f"/{answer_bytes}", body) for body in bodies])
+
+    def rows_target(self, file: Path, dtype: str, dim: int, bodies: list[bytes]) -> Target:
+        """Row numbers to the bare server, answered by those rows of a file."""
+        path = f"/rows/{dtype}/{dim}/{quote(str(file))}"
+        return Target(self.bare.host, self.bare.port, [wire(path, body) for body in bodies])
 
 
 def write_checkpoint(directory: Path, spaces: Mapping[str, SpaceSignature], number: int = 0) -> None:
