@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.errors import InvalidRequest
+from bedplate.segment_files import ATTRIBUTES
+from bedplate_store.attributes import AttributesWriter, conformed, gathered, unified
 from bedplate_store.column_writers import HashingFile, column_writer
 from bedplate_store.key_runs import Stretch, common_ranges, slice_keys
 from bedplate_store.keys import Keys, concatenate, sort_last_wins, take
+from bedplate_store.mapping import sha256_file
 from bedplate_store.objects import ObjectStore
 from bedplate_store.packed_segments import is_packed
 from bedplate_store.segment_files import (
@@ -57,11 +63,11 @@ def merge_segments(
         return segments[0].info
     building = cache_dir / "building"
     building.mkdir(parents=True, exist_ok=True)
-    partial = building / f"merge-{uuid.uuid4().hex}"
+    begin = building / f"merge-{uuid.uuid4().hex}"
     try:
-        return _put(objects, segments[0].info, _write(partial, segments, keys_at_once, progress))
+        return _put(objects, segments[0].info, _write(begin, segments, keys_at_once, progress))
     finally:
-        for left in building.glob(f"{partial.name}*"):
+        for left in building.glob(f"{begin.name}*"):
             left.unlink()
 
 
@@ -74,21 +80,33 @@ class _Written:
 
 
 def _write(
-    partial: Path, segments: Sequence[Segment], keys_at_once: int, progress: Callable[[int], None]
+    begin: Path, segments: Sequence[Segment], keys_at_once: int, progress: Callable[[int], None]
 ) -> _Written:
-    """The columns of the merged segment in files whose names begin with ``partial``."""
-    keys_path, vectors_path = (partial.with_name(f"{partial.name}-{name}") for name in ("keys", "vectors"))
+    """The columns of the merged segment in files whose names begin with ``begin``."""
+    keys_path, vectors_path = (begin.with_name(f"{begin.name}-{name}") for name in ("keys", "vectors"))
+    attributes_path = begin.with_name(f"{begin.name}-{ATTRIBUTES}")
+    schema = unified([segment.attributes for segment in segments])
     rows = 0
-    with column_writer(keys_path, segments[0].info.key_type) as column, HashingFile(vectors_path) as file:
-        for keys, chunks in _survivors(segments, keys_at_once):
+    with ExitStack() as opened:
+        column = opened.enter_context(column_writer(keys_path, segments[0].info.key_type))
+        file = opened.enter_context(HashingFile(vectors_path))
+        attributes = (
+            opened.enter_context(AttributesWriter(str(attributes_path), schema)) if len(schema) else None
+        )
+        for keys, chunks, attributes_in in _survivors(segments, keys_at_once):
             column.append(keys)
             rows += len(keys)
             for vectors in chunks:
                 file.write(vectors.data.cast("B"))
+            if attributes is not None:
+                attributes.append(attributes_in(schema))
             progress(rows)
         files = {"keys": (keys_path, column.finish()), "vectors": (vectors_path, file.finish())}
+    if attributes is not None:
+        info = FileInfo(attributes_path.stat().st_size, sha256_file(attributes_path))
+        files[ATTRIBUTES] = (attributes_path, info)
     if segments[0].info.key_type == "int64":
-        index_path = partial.with_name(f"{partial.name}-{KEY_INDEX}")
+        index_path = begin.with_name(f"{begin.name}-{KEY_INDEX}")
         index = write_index(keys_path, index_path)
         if index is not None:
             files[KEY_INDEX] = (index_path, index)
@@ -109,8 +127,10 @@ def _put(objects: ObjectStore, like: SegmentInfo, written: _Written) -> SegmentI
 
 def _survivors(
     segments: Sequence[Segment], keys_at_once: int
-) -> Iterator[tuple[Keys, Iterator[VectorArray]]]:
-    """The keys that live after all segments, in ascending ranges, and their vectors in bounded chunks."""
+) -> Iterator[tuple[Keys, Iterator[VectorArray], Callable[[pa.Schema], pa.Table]]]:
+    """The keys that live after all segments, in ascending ranges, their vectors in bounded chunks, and how to
+    have their attributes."""
+    tables = [segment.attributes for segment in segments]
     # Run 2i holds the keys of segment i, run 2i + 1 its tombstones.
     runs = [keys for segment in segments for keys in (segment.keys, segment.tombstones)]
     key_type = segments[0].info.key_type
@@ -119,14 +139,25 @@ def _survivors(
         if len(stretches) == 1:
             (alone,) = stretches
             if alone.run % 2 == 0:
-                yield parts[0], _copied(segments[alone.run // 2], alone)
+                table = tables[alone.run // 2]
+                table = None if table is None else table.slice(alone.start, len(alone))
+                yield (
+                    parts[0],
+                    _copied(segments[alone.run // 2], alone),
+                    partial(conformed, table, rows=len(alone)),
+                )
             continue
         keys = concatenate(parts, key_type)
         source = np.repeat([each.run // 2 for each in stretches], [len(each) for each in stretches])
         row = np.concatenate([_rows(each) for each in stretches])
         newest = sort_last_wins(keys)
         newest = newest[row[newest] >= 0]
-        yield take(keys, newest), _gathered(segments, source[newest], row[newest])
+        source, row = source[newest], row[newest]
+        yield (
+            take(keys, newest),
+            _gathered(segments, source, row),
+            partial(gathered, tables, source=source, row=row),
+        )
 
 
 def _rows(stretch: Stretch) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.wire.registry import Dtype, KeyType
@@ -41,6 +42,7 @@ class Overlay:
     vectors: [s, d] in the storage dtype; some slots are superseded.
     living: [s] bool, the slots that no newer write replaced or deleted.
     base_living: [r] bool, the rows of the base that no write replaced or deleted; None: all.
+    attributes: of the slots, for one write after the other: how many slots, and their attributes.
     """
 
     key_type: KeyType
@@ -50,6 +52,7 @@ class Overlay:
     slot_keys: SlotKeys
     living: NDArray[np.bool_]
     base_living: NDArray[np.bool_] | None
+    attributes: tuple[tuple[int, pa.Table | None], ...] = ()
 
     @classmethod
     def empty(cls, key_type: KeyType, dim: int, dtype: Dtype, base: Segment | None = None) -> Overlay:
@@ -109,6 +112,7 @@ class Overlay:
             slot_keys=self.slot_keys.extended([write.keys for write in writes]),
             living=_without(with_room(self.living, total), len(self.living), gone[gone >= 0]),
             base_living=self._base_living(writes),
+            attributes=(*self.attributes, *((len(write.vectors), write.attributes) for write in writes)),
         )
 
     def _base_living(self, writes: Sequence[Segment]) -> NDArray[np.bool_] | None:

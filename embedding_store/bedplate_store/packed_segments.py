@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.segment_files import (
+    ATTRIBUTES,
     KEYS,
     PACKED,
     PACKED_FORMAT_VERSION,
@@ -24,6 +26,7 @@ from bedplate.segment_files import (
     unpack,
 )
 from bedplate.wire.registry import Dtype, KeyType
+from bedplate_store.attributes import read, to_bytes
 from bedplate_store.keys import Column, build_column, concatenate
 from bedplate_store.mapping import local_file, map_file
 from bedplate_store.objects import ObjectStore
@@ -49,10 +52,12 @@ def write_packed(
     key_type: KeyType,
     dim: int,
     dtype: Dtype,
+    attributes: pa.Table | None = None,
 ) -> SegmentInfo:
     """Store the rows of ``column`` [r] and the tombstones; durable when this returns.
 
-    ``order`` [r] are the rows of ``vectors`` that belong to the column; None: all, as they are.
+    ``order`` [r] are the rows of ``vectors`` that belong to the column; None: all, as they are. The
+    ``attributes`` [r] are in the order of the column.
     """
     rows, deleted = len(column), len(tombstones)
     files: dict[str, bytes | memoryview] = {}
@@ -60,6 +65,8 @@ def write_packed(
         files[KEYS] = column_bytes(column)
     if deleted:
         files[TOMBSTONES] = column_bytes(tombstones)
+    if attributes is not None:
+        files[ATTRIBUTES] = to_bytes(attributes)
     sizes = {name: len(data) for name, data in files.items()}
     if rows:
         sizes[VECTORS] = rows * dim * np.dtype(dtype).itemsize
@@ -88,8 +95,8 @@ def is_packed(objects: ObjectStore, digest: str) -> bool:
 
 def open_packed(
     objects: ObjectStore, digest: str, cache_dir: Path
-) -> tuple[SegmentInfo, Column, VectorArray, Column] | None:
-    """Info, keys, vectors and tombstones, mapped into memory; None: no packed segment has this digest.
+) -> tuple[SegmentInfo, Column, VectorArray, Column, pa.Table | None] | None:
+    """Info, keys, vectors, tombstones, attributes, mapped into memory; None: there is no packed segment.
 
     Raises:
         InternalError: the object is damaged or of a later format.
@@ -115,6 +122,7 @@ def open_packed(
         column_of(columns[KEYS], info.rows, info.key_type),
         as_vectors(columns[VECTORS], info),
         column_of(columns[TOMBSTONES], info.tombstones, info.key_type),
+        read(columns[ATTRIBUTES]),
     )
 
 

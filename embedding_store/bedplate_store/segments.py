@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.errors import DimensionMismatch, InvalidRequest, NonFiniteVectors, NotFound
+from bedplate.segment_files import ATTRIBUTES
 from bedplate.wire.registry import Dtype, KeyType
+from bedplate_store.attributes import read, to_bytes
+from bedplate_store.filters import FilterCache
 from bedplate_store.keys import (
     Column,
     Keys,
@@ -67,6 +71,7 @@ class Segment:
         column: the sorted keys [r].
         vectors: [r, d] in the storage dtype, read-only, advised for random access.
         tombstones: the sorted keys this segment deletes from older ones.
+        attributes: the rows' attributes [r], mapped; None where there are none.
     """
 
     info: SegmentInfo
@@ -74,6 +79,7 @@ class Segment:
     vectors: VectorArray
     tombstones: Keys
     vectors_path: Path | None
+    attributes: pa.Table | None = None
 
     @property
     def keys(self) -> Keys:
@@ -82,6 +88,11 @@ class Segment:
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Row of each key [n] int64, -1 where this segment has none."""
         return self.column.find(keys)
+
+    @cached_property
+    def filters(self) -> FilterCache:
+        """What searches' filters made of the rows."""
+        return FilterCache()
 
     @cached_property
     def scan(self) -> VectorArray:
@@ -134,9 +145,11 @@ def write_segment(
     dtype: Dtype,
     key_type: KeyType,
     tombstones: RawKeys | None = None,
+    attributes: pa.Table | None = None,
 ) -> SegmentInfo:
     """Write a segment of ``keys`` [n] and ``vectors`` [n, d], in any order; the last of equal keys counts.
 
+    ``attributes`` [n] as :func:`bedplate_store.attributes.parse` gives them.
     ``tombstones`` are keys whose rows in older segments no longer exist. A segment of tombstones alone takes
     vectors of shape [0, d]. When this returns the segment is durable; writing the same content again changes
     nothing but its age.
@@ -158,6 +171,7 @@ def write_segment(
     order = sort_last_wins(parsed)
     if len(order) != len(parsed) or (order != np.arange(len(order))).any():
         parsed, rows = take(parsed, order), rows[order]
+        attributes = None if attributes is None else attributes.take(pa.array(order))
     column = build_column(parsed)
     deleted = take(deleted, sort_last_wins(deleted))
     if len(deleted) and (column.find(deleted) >= 0).any():
@@ -168,6 +182,8 @@ def write_segment(
         index = index_bytes_of(column)
         if index is not None:
             files[KEY_INDEX] = index
+        if attributes is not None:
+            files[ATTRIBUTES] = to_bytes(attributes)
     if len(deleted):
         files["tombstones"] = column_bytes(build_column(deleted))
     infos = {name: file_info(data) for name, data in files.items()}
@@ -189,8 +205,8 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
     """
     packed = open_packed(objects, digest, cache_dir)
     if packed is not None:
-        info, column, vectors, tombstones = packed
-        return Segment(info, column, vectors, tombstones.keys, vectors_path=None)
+        info, column, vectors, tombstones, attributes = packed
+        return Segment(info, column, vectors, tombstones.keys, vectors_path=None, attributes=attributes)
     info, files = read_manifest(objects, digest)
 
     def path(name: str) -> Path | None:
@@ -206,6 +222,7 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
         vectors=as_vectors(map_or_empty(vectors_path), info),
         tombstones=read_column(path("tombstones"), info.tombstones, info.key_type).keys,
         vectors_path=vectors_path,
+        attributes=read(map_or_empty(path(ATTRIBUTES))),
     )
 
 

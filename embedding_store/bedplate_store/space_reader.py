@@ -6,13 +6,17 @@ Shapes: n keys, Q queries, K results, d the dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.errors import InvalidRequest
+from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate_store.attributes import type_name, unified
+from bedplate_store.filters import FilterCache, evaluate
 from bedplate_store.indexes import FlatIndex, FlatRows, RowSelection, VectorIndex
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
 from bedplate_store.overlay import UNWRITTEN, Overlay
@@ -90,6 +94,7 @@ class SpaceReader:
         self._living = None if overlay.base_living is None else RowSelection(overlay.base_living)
         self._written = FlatRows(overlay.vectors, metric)
         self._newest = RowSelection(overlay.living)
+        self._filters = FilterCache()
 
     def lookup(self, keys: RawKeys) -> LookupResult:
         """The vectors of ``keys`` [n]; unknown keys are no error.
@@ -102,30 +107,40 @@ class SpaceReader:
         return LookupResult(found, self._vectors(rows, found), self.snapshot, self.sequence)
 
     def search(
-        self, vectors: Any, k: int, ef: int | None = None, recall: float | None = None
+        self,
+        vectors: Any,
+        k: int,
+        ef: int | None = None,
+        recall: float | None = None,
+        filter: Filter | None = None,
     ) -> SearchResult:
         """The nearest ``k`` (1 to 1000) rows of each of ``vectors`` [Q, d].
 
         ``ef``: with this effort of the index; ``recall``: with the effort that reached it when the index was
-        tuned; neither: as tuned.
+        tuned; neither: as tuned. ``filter``: only rows that pass it.
 
         Raises:
             DimensionMismatch, NonFiniteVectors: the vectors do not fit the space.
-            InvalidRequest: k is out of range.
+            InvalidRequest: k is out of range, or the filter does not fit the space's attributes.
         """
         _check_k(k)
         queries = validate_vectors(vectors, self.dim).astype(np.float32, copy=False)
-        scores, rows = self._search(queries, k, ef, recall)
+        scores, rows = self._search(queries, k, ef, recall, filter)
         return self._result(scores, rows, np.ones(len(queries), np.bool_))
 
     def search_by_key(
-        self, keys: RawKeys, k: int, ef: int | None = None, recall: float | None = None
+        self,
+        keys: RawKeys,
+        k: int,
+        ef: int | None = None,
+        recall: float | None = None,
+        filter: Filter | None = None,
     ) -> SearchResult:
         """The nearest ``k`` rows of each key's own vector, without its own row; nothing for unknown keys.
 
         Raises:
             KeyTypeMismatch: the keys are not of the space's type.
-            InvalidRequest: k is out of range.
+            InvalidRequest: as for :meth:`search`.
         """
         _check_k(k)
         own = self._find(parse_keys(keys, self.key_type))
@@ -134,7 +149,7 @@ class SpaceReader:
         rows = np.full((len(own), k), -1, np.int64)
         if found.any():
             queries = self._vectors(own[found], found[found]).astype(np.float32)
-            near, near_rows = self._search(queries, k + 1, ef, recall)
+            near, near_rows = self._search(queries, k + 1, ef, recall, filter)
             itself = near_rows == own[found][:, None]
             near[itself], near_rows[itself] = -np.inf, -1
             scores[found], rows[found] = best(near, near_rows, k)
@@ -168,18 +183,44 @@ class SpaceReader:
         return vectors
 
     def _search(
-        self, queries: NDArray[np.float32], k: int, ef: int | None, recall: float | None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ef: int | None,
+        recall: float | None,
+        filter: Filter | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        living, newest = self._living, self._newest
+        if filter is not None:
+            living, newest = self._filters.get(filter, lambda: self._selected(filter))
         if self.index is None or self._base_rows == 0:
             scores = np.full((len(queries), k), -np.inf, np.float32)
             rows = np.full((len(queries), k), -1, np.int64)
         else:
-            scores, rows = self.index.search(queries, k, ef=ef, recall=recall, among=self._living)
-        if self._newest.count == 0:
+            scores, rows = self.index.search(queries, k, ef=ef, recall=recall, among=living)
+        if newest.count == 0:
             return scores, rows
-        newer, slots = self._written.search(queries, k, self._newest)
+        newer, slots = self._written.search(queries, k, newest)
         slots = np.where(slots < 0, -1, slots + self._base_rows)
         return best(np.concatenate([scores, newer], axis=1), np.concatenate([rows, slots], axis=1), k)
+
+    @cached_property
+    def attributes(self) -> dict[str, str]:
+        """The attributes that the rows have, and their types' names."""
+        tables = [None if self.base is None else self.base.attributes]
+        tables += [table for _, table in self.overlay.attributes]
+        return {field.name: type_name(field.type) for field in unified(tables)}
+
+    def _selected(self, filter: Filter) -> tuple[RowSelection | None, RowSelection]:
+        """The living rows of the base, and of the overlay, that pass."""
+        types, base, selected = self.attributes, self.base, None
+        if base is not None:
+            # Readers of the same snapshot share this, however many writes come.
+            mask = base.filters.get(filter, lambda: evaluate(filter, base.attributes, types, base.info.rows))
+            selected = RowSelection(mask if self._living is None else mask & self._living.mask)
+        written = [np.empty(0, np.bool_)]
+        written += [evaluate(filter, table, types, rows) for rows, table in self.overlay.attributes]
+        return selected, RowSelection(np.concatenate(written) & self._newest.mask)
 
     def _result(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]

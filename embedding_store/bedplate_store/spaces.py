@@ -133,6 +133,7 @@ def _insert(
         metric=signature.metric,
         entity=signature.entity,
         key_type=signature.key_type,
+        attributes={},
         team=team,
         snapshot=None,
         sequence=0,
@@ -165,6 +166,7 @@ def _document(session: ReadSession, row: SpaceRow) -> Space:
             "snapshot": row.snapshot,
             "rows": 0 if snapshot is None else snapshot.rows,
             "pending_rows": pending_rows(session, row),
+            "attributes": row.attributes,
             "updated_at": row.updated_at,
         }
     )

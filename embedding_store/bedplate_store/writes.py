@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 
 from bedplate.errors import BatchTooLarge, EmptyBatch, InvalidRequest, Unavailable
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate.wire.store import WriteAnswer
+from bedplate_store.attributes import Columns, parse, type_name
 from bedplate_store.database import Database
 from bedplate_store.group_commit import GroupCommit
 from bedplate_store.keys import Keys, RawKeys, build_column, check_writable, parse_keys, sort_last_wins, take
@@ -45,16 +47,26 @@ class Writes:
         self._commits = GroupCommit(database, objects, pending_bytes_max)
 
     def upsert(
-        self, *, foundation: str, version: int, space: str, keys: RawKeys, vectors: Any, now: datetime
+        self,
+        *,
+        foundation: str,
+        version: int,
+        space: str,
+        keys: RawKeys,
+        vectors: Any,
+        now: datetime,
+        attributes: Columns | None = None,
     ) -> WriteAnswer:
-        """Insert or replace the rows of ``keys`` [n] with ``vectors`` [n, dim].
+        """Insert or replace the rows of ``keys`` [n] with ``vectors`` [n, dim] and ``attributes`` [n].
 
-        The last of equal keys counts; ``rows`` of the answer counts distinct keys.
+        The last of equal keys counts; ``rows`` of the answer counts distinct keys. A row is replaced as a
+        whole: attributes that are not given are null afterwards.
 
         Raises:
             NotFound: no such space.
             EmptyBatch, BatchTooLarge: no rows, or more than 100,000.
             DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, InvalidRequest: nothing was written.
+            Conflict: an attribute has another type in this space; nothing was written.
             TooManyPendingWrites: compaction is behind; nothing was written.
         """
         key = SpaceKey(foundation, version, space)
@@ -63,8 +75,12 @@ class Writes:
         rows = validate_vectors(vectors, target.dim, cast(Dtype, target.dtype))
         if len(rows) != len(keys):
             raise InvalidRequest(f"{len(keys)} keys for {len(rows)} vectors: send one vector for each key.")
+        table = parse(attributes or {}, len(rows), target.attributes)
         parsed, order = _distinct(keys, target)
-        return self._write(key, target, parsed, rows, order, deletes=False, now=now)
+        if table is not None:
+            self._know_attributes(key, target, table)
+            table = table if order is None else table.take(pa.array(order))
+        return self._write(key, target, parsed, rows, order, deletes=False, now=now, attributes=table)
 
     def delete(
         self, *, foundation: str, version: int, space: str, keys: RawKeys, now: datetime
@@ -90,6 +106,16 @@ class Writes:
             session.expunge(row)
         return row
 
+    def _know_attributes(self, key: SpaceKey, target: SpaceRow, table: pa.Table) -> None:
+        """Record the attributes that are new to the space; who comes first decides the type."""
+        types = {field.name: type_name(field.type) for field in table.schema}
+        if types.items() <= target.attributes.items():
+            return
+        with self._database.write() as session:
+            row = space_row(session, key, lock=True)
+            parse({name: table.column(name) for name in types}, table.num_rows, row.attributes)
+            row.attributes = {**types, **row.attributes}
+
     def _write(
         self,
         key: SpaceKey,
@@ -100,6 +126,7 @@ class Writes:
         *,
         deletes: bool,
         now: datetime,
+        attributes: pa.Table | None = None,
     ) -> WriteAnswer:
         column, none = build_column(keys), empty_column(cast(KeyType, target.key_type))
         for _ in range(_ATTEMPTS):
@@ -112,6 +139,7 @@ class Writes:
                 key_type=cast(KeyType, target.key_type),
                 dim=target.dim,
                 dtype=cast(Dtype, target.dtype),
+                attributes=attributes,
             )
             sequence = self._commits.commit(key, info, now)
             if sequence is not None:

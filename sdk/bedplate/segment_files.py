@@ -19,7 +19,7 @@ from bedplate.codecs import Vectors
 from bedplate.errors import InternalError
 from bedplate.wire.registry import Dtype, KeyType
 
-KEYS, VECTORS, TOMBSTONES = "keys", "vectors", "tombstones"
+KEYS, VECTORS, TOMBSTONES, ATTRIBUTES = "keys", "vectors", "tombstones", "attributes"
 PACKED = "packed"
 """The one file of a segment that a write made: all its columns."""
 PACKED_FORMAT_VERSION = 1
@@ -120,4 +120,4 @@ def unpack(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, NDArray[n
             f"the packed segment has {len(data)} bytes instead of {total}: fetch it again, or restore it."
         )
     columns = {name: data[offsets[name] : offsets[name] + sizes[name]] for name in sizes}
-    return document, {name: columns.get(name, data[:0]) for name in (KEYS, VECTORS, TOMBSTONES)}
+    return document, {name: columns.get(name, data[:0]) for name in (KEYS, VECTORS, TOMBSTONES, ATTRIBUTES)}

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.wire.filters import Filter
 from bedplate_store.readers import SearchResult, SpaceReader
 
 Outcome = SearchResult | Exception
@@ -39,14 +40,14 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Line:
-    """Searches of one reader with one k and ef: those that wait, and what a query has cost lately."""
+    """Searches of one reader with one setting: those that wait, and what a query has cost lately."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     running: bool = False
     seconds_per_query: float | None = None
 
 
-_Settings = tuple[int, int | None]
+_Settings = tuple[int, int | None, float | None, Filter | None]
 
 
 class SearchQueue:
@@ -68,10 +69,18 @@ class SearchQueue:
         self._due: dict[tuple[SpaceReader, _Settings], _Line] = {}
 
     def submit(
-        self, reader: SpaceReader, vectors_QD: NDArray[np.float32], k: int, ef: int | None, done: Done
+        self,
+        reader: SpaceReader,
+        vectors_QD: NDArray[np.float32],
+        k: int,
+        ef: int | None,
+        done: Done,
+        *,
+        recall: float | None = None,
+        filter: Filter | None = None,
     ) -> None:
         """Search soon; ``done`` is called on the loop with the result, or the exception, of these queries."""
-        settings = (k, ef)
+        settings = (k, ef, recall, filter)
         lines = self._lines.get(reader)
         if lines is None:
             lines = self._lines[reader] = {}
@@ -86,7 +95,14 @@ class SearchQueue:
         self._due[reader, settings] = line
 
     async def search(
-        self, reader: SpaceReader, vectors_QD: NDArray[np.float32], k: int, ef: int | None
+        self,
+        reader: SpaceReader,
+        vectors_QD: NDArray[np.float32],
+        k: int,
+        ef: int | None,
+        *,
+        recall: float | None = None,
+        filter: Filter | None = None,
     ) -> SearchResult:
         """The same for a coroutine. Raises what ``SpaceReader.search`` raises."""
         answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
@@ -99,7 +115,7 @@ class SearchQueue:
             else:
                 answer.set_result(outcome)
 
-        self.submit(reader, vectors_QD, k, ef, done)
+        self.submit(reader, vectors_QD, k, ef, done, recall=recall, filter=filter)
         return await answer
 
     def _start_due(self) -> None:
@@ -171,11 +187,10 @@ def _take(waiting: list[_Waiting], most: int) -> list[_Waiting]:
 
 
 def _search(reader: SpaceReader, settings: _Settings, batch: Sequence[_Waiting]) -> list[Outcome]:
-    k, ef = settings
     try:
         if len(batch) == 1:
-            return [reader.search(batch[0].vectors, k, ef)]
-        whole = reader.search(np.concatenate([one.vectors for one in batch]), k, ef)
+            return [reader.search(batch[0].vectors, *settings)]
+        whole = reader.search(np.concatenate([one.vectors for one in batch]), *settings)
     except Exception as error:  # noqa: BLE001  # told to whoever asked
         if len(batch) == 1:
             return [error]

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from bedplate.wire import registry, serving, store
 from bedplate.wire.common import Problem
+from bedplate.wire.filters import Filter
 
 _T0 = "2026-11-22T10:00:00Z"
 _T1 = "2026-11-22T10:00:01Z"
@@ -236,7 +237,12 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "found": [True],
         "hits": [[{"key": "661", "score": 0.93}, {"key": "914", "score": 0.91}]],
     },
-    store.UpsertRequest: {"keys": ["1193"], "vectors": [[0.6, 0.8]]},
+    store.UpsertRequest: {
+        "keys": ["1193"],
+        "vectors": [[0.6, 0.8]],
+        "attributes": {"year": [1975], "genres": [["Drama"]]},
+    },
+    Filter: {"all": [{"attribute": "year", "at_least": 1970}, {"attribute": "genres", "any_of": ["Drama"]}]},
     store.DeleteRequest: {"keys": ["1193"]},
     store.WriteAnswer: {"reference": "core@7/item", "rows": 1, "sequence": 12, "token": "core@7/item:12"},
     store.IndexSpecification: {"kind": "auto", "recall_target": 0.95},

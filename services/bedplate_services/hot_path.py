@@ -92,7 +92,9 @@ class HotPath:
         inline = len(body) <= INLINE_BYTES
         query = parsed() if inline else await run_in_threadpool(parsed)
         if inline and query.vectors is not None:
-            result = await self._queue.search(located.reader, query.vectors, query.k, query.ef)
+            result = await self._queue.search(
+                located.reader, query.vectors, query.k, query.ef, recall=query.recall, filter=query.filter
+            )
             answer = searches.encode(located, result, accept)
         else:
             answer = await run_in_threadpool(searches.answer, located, query, accept)

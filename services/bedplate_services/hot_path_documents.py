@@ -7,12 +7,20 @@ from typing import Any
 from pydantic import BaseModel
 
 from bedplate.codecs import ARROW, HEADER_AFTER, JSON, RAW
+from bedplate.wire.filters import Filter
 from bedplate.wire.store import LookupAnswer, LookupRequest, SearchAnswer, SearchHit, SearchRequest
 from bedplate_services.auth import SECURITY_SCHEME
 from bedplate_services.hot_path import LOOKUP, SEARCH
 from bedplate_services.openapi import problem_responses, reference
 
-MODELS: tuple[type[BaseModel], ...] = (LookupRequest, LookupAnswer, SearchRequest, SearchAnswer, SearchHit)
+MODELS: tuple[type[BaseModel], ...] = (
+    LookupRequest,
+    LookupAnswer,
+    SearchRequest,
+    SearchAnswer,
+    SearchHit,
+    Filter,
+)
 _HEADERS = {
     "x-request-id": "the id of the request, also in the logs",
     "x-bedplate-version": "the version that answered, as a number: core@7",
@@ -55,6 +63,18 @@ _SEARCH_QUERY = [
     ),
     _parameter(
         "ef", "query", {"type": "integer", "minimum": 1, "maximum": 4096}, "search effort, bulk bodies"
+    ),
+    _parameter(
+        "recall",
+        "query",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "example": 0.99},
+        "bulk bodies: the effort that reached it when the index was tuned",
+    ),
+    _parameter(
+        "filter",
+        "query",
+        {"type": "string", "example": '{"attribute": "year", "at_least": 1990}'},
+        "bulk bodies: only rows whose attributes pass; the same JSON as `filter` of a document",
     ),
     _parameter(
         "dim",

@@ -19,6 +19,8 @@ BY_NAME: dict[str, Any] = {
     "cursor": "1193",
     "dim": 64,
     "ef": 64,
+    "recall": 0.99,
+    "filter": '{"attribute": "year", "at_least": 1990}',
     "end": "2026-11-23T00:00:00Z",
     "expert": "feed-ranker",
     "expires": 1_795_341_600,

@@ -16,7 +16,6 @@ from bedplate.codecs import (
     RAW,
     Keys,
     MediaType,
-    SearchQueries,
     as_keys,
     decode_search_arrow,
     decode_vectors_raw,
@@ -25,6 +24,7 @@ from bedplate.codecs import (
     negotiate,
 )
 from bedplate.errors import BatchTooLarge, DimensionMismatch, EmptyBatch, InvalidRequest, NotAcceptable
+from bedplate.wire.filters import Filter
 from bedplate.wire.store import SearchRequest
 from bedplate_services.answers import Answer
 from bedplate_services.bodies import parse
@@ -46,6 +46,8 @@ class Query:
     keys: Keys | None
     k: int
     ef: int | None
+    recall: float | None = None
+    filter: Filter | None = None
 
     def __len__(self) -> int:
         asked = self.vectors if self.vectors is not None else self.keys
@@ -53,8 +55,10 @@ class Query:
 
 
 def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -> Query:
-    """The query of a body of media type JSON, Arrow or raw; the latter two take ``?k=`` and ``?ef=``, raw
-    bytes also ``?dim=``, what the caller believes to be the dimension of ``dim``.
+    """The query of a body of media type JSON, Arrow or raw.
+
+    The latter two take ``?k=``, ``?ef=``, ``?recall=`` and ``?filter=`` (JSON); raw bytes also ``?dim=``,
+    what the caller believes to be the dimension of ``dim``.
 
     Raises:
         EmptyBatch, BatchTooLarge, DimensionMismatch, KeyTypeMismatch, InvalidRequest.
@@ -64,11 +68,16 @@ def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -
     else:
         k = _bounded(parameters, "k", MAXIMUM_K) or 10
         ef = _bounded(parameters, "ef", MAXIMUM_EF)
+        recall, filter = _recall(parameters), _filter(parameters)
         if media == RAW:
             _check_dim(parameters, dim)
-            query = Query(decode_vectors_raw(body, dim), None, k, ef)
+            query = Query(decode_vectors_raw(body, dim), None, k, ef, recall, filter)
         else:
-            query = _from_columns(decode_search_arrow(body), k, ef)
+            columns = decode_search_arrow(body)
+            vectors = columns.vectors
+            if vectors is not None:
+                vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+            query = Query(vectors, None if vectors is not None else columns.keys, k, ef, recall, filter)
     if len(query) == 0:
         raise EmptyBatch("No queries were sent; send at least one.")
     if len(query) > MAXIMUM_QUERIES:
@@ -84,15 +93,9 @@ def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -
 def _from_document(document: SearchRequest) -> Query:
     if (document.vectors is None) == (document.keys is None):
         raise InvalidRequest("Search by vectors or by keys: give exactly one of the two.")
-    if document.keys is not None:
-        return Query(None, as_keys(document.keys), document.k, document.ef)
-    return Query(matrix(document.vectors or []), None, document.k, document.ef)
-
-
-def _from_columns(columns: SearchQueries, k: int, ef: int | None) -> Query:
-    if columns.vectors is not None:
-        return Query(np.ascontiguousarray(columns.vectors, dtype=np.float32), None, k, ef)
-    return Query(None, columns.keys, k, ef)
+    vectors = None if document.vectors is None else matrix(document.vectors)
+    keys = None if document.keys is None else as_keys(document.keys)
+    return Query(vectors, keys, document.k, document.ef, document.recall, document.filter)
 
 
 def matrix(rows: list[list[float]]) -> NDArray[np.float32]:
@@ -122,6 +125,24 @@ def _bounded(parameters: Mapping[str, str], name: str, most: int) -> int | None:
     return int(text)
 
 
+def _recall(parameters: Mapping[str, str]) -> float | None:
+    text = parameters.get("recall")
+    if text is None:
+        return None
+    try:
+        recall = float(text)
+    except ValueError:
+        recall = 0.0
+    if not 0 < recall <= 1:
+        raise InvalidRequest(f"recall={text} is not allowed; use a number above 0 and at most 1.")
+    return recall
+
+
+def _filter(parameters: Mapping[str, str]) -> Filter | None:
+    text = parameters.get("filter")
+    return None if text is None else parse(Filter, text.encode())
+
+
 def _check_dim(parameters: Mapping[str, str], dim: int) -> None:
     """Without the caller's dimension, vectors of twice the space's would pass as twice the queries."""
     given = parameters.get("dim")
@@ -149,10 +170,10 @@ def answer(located: Located, query: Query, accept: MediaType) -> Answer:
     """Search and encode the hits as the caller accepts them."""
     reader = located.reader
     if query.keys is not None:
-        result = reader.search_by_key(query.keys, query.k, query.ef)
+        result = reader.search_by_key(query.keys, query.k, query.ef, query.recall, query.filter)
     else:
         assert query.vectors is not None
-        result = reader.search(query.vectors, query.k, query.ef)
+        result = reader.search(query.vectors, query.k, query.ef, query.recall, query.filter)
     return encode(located, result, accept)
 
 

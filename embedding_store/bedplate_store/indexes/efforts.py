@@ -23,8 +23,15 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenEffort(Effort):
+    """``reached``: whether it was measured to reach the recall."""
+
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EffortPoint:
-    """Recall at ``depth`` results, as measured."""
+    """Recall at ``depth`` results, as measured, less its standard error: queries to come are others."""
 
     depth: int
     ef: int
@@ -42,7 +49,7 @@ def read_points(parameters: Mapping[str, Any]) -> list[EffortPoint]:
 
 def choose(
     points: Iterable[EffortPoint], k: int, recall: float, *, share: float = 1.0, ef_max: int
-) -> Effort:
+) -> ChosenEffort:
     """The effort for ``k`` results at ``recall`` where ``share`` of the rows may be returned.
 
     Between measured depths the effort is interpolated, beyond the deepest it grows with the depth. Where
@@ -53,7 +60,8 @@ def choose(
     ef = _interpolated([(point.depth, point.ef) for point in chosen], depth)
     # Re-ranking makes up for codes that mislead; how many of them it takes depends on k alone.
     refine = next((point for point in reversed(chosen) if point.depth <= k), chosen[0])
-    return Effort(min(math.ceil(ef), ef_max), refine.refine_factor)
+    deeper = next((point for point in chosen if point.depth >= depth), chosen[-1])
+    return ChosenEffort(min(math.ceil(ef), ef_max), refine.refine_factor, deeper.recall >= recall)
 
 
 def _by_depth(points: Iterable[EffortPoint]) -> list[list[EffortPoint]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bedplate.wire.registry import Metric
 from bedplate_store.indexes.documents import BuiltKind, IndexDocument
-from bedplate_store.indexes.efforts import Effort, choose, read_points
+from bedplate_store.indexes.efforts import ChosenEffort, Effort, choose, read_points
 from bedplate_store.indexes.faiss_views import FlatRows, faiss, search_raw, selector
 from bedplate_store.indexes.port import VectorIndex
 from bedplate_store.indexes.selection import RowSelection
@@ -85,11 +85,13 @@ class FaissIndex:
                 return self._exact.search(queries_QD, k, among)
             if among.count == self.rows:
                 among = None
+            elif ef is None and not self._effort(k, recall, among).reached:
+                return self._exact.search(queries_QD, k, among)
         return self._search(queries_QD, k, self._parameters(k, ef, recall, among), among)
 
     def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
-        """Search at exactly this effort: what tuning measures."""
-        return self._search(queries_QD, k, self._parameters_of(effort, k, None), None)
+        """Search at exactly this effort, and make up for nothing it misses: what tuning measures."""
+        return search_raw(self._index, queries_QD, k, self._metric, self._parameters_of(effort, k, None))
 
     def _search(
         self, queries_QD: NDArray[np.float32], k: int, parameters: Any, among: RowSelection | None
@@ -108,15 +110,18 @@ class FaissIndex:
         key = (k, ef, recall)
         made = kept.get(key)
         if made is None:
-            target = recall or float(self.parameters["recall_target"])
-            share = 1.0 if among is None else among.share
-            effort = choose(self._points, k, target, share=share, ef_max=self._ef_max)
+            effort: Effort = self._effort(k, recall, among)
             if ef is not None:
                 effort = Effort(min(ef, self._ef_max), effort.refine_factor)
             made = self._parameters_of(effort, k, among)
             if len(kept) < _PARAMETERS_KEPT:
                 kept[key] = made
         return made
+
+    def _effort(self, k: int, recall: float | None, among: RowSelection | None) -> ChosenEffort:
+        target = recall or float(self.parameters["recall_target"])
+        share = 1.0 if among is None else among.share
+        return choose(self._points, k, target, share=share, ef_max=self._ef_max)
 
     def _parameters_of(self, effort: Effort, k: int, among: RowSelection | None) -> Any:
         options = {} if among is None else {"sel": selector(among)}

@@ -26,7 +26,7 @@ _QUERIES_AT = {10: HELD_BACK, 100: 200, 1000: 100}
 """How many of them are searched at each depth: the deeper, the more each one tells."""
 RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Besides the target of the index, what a request may ask for without a rebuild."""
-_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1, 1.5, 2, 4), "": (1,)}
+_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1.5, 2, 4), "": (1,)}
 _EF_MIN: dict[BuiltKind, int] = {"flat": 1, "ivf": 1, "hnsw": 16}
 
 
@@ -67,14 +67,24 @@ def hold_back(segment: Segment, metric: Metric, seed: int) -> HeldBack:
     return HeldBack(queries, own, thresholds)
 
 
-def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: Effort) -> float:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Recall over the held-back queries: their mean, and the mean less its standard error."""
+
+    mean: float
+    safe: float
+
+
+def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: Effort) -> Measured:
     """Share of the exact ``depth`` nearest rows that the index finds, over the held-back queries."""
     thresholds = held_back.thresholds[depth]
     count = len(thresholds)
     found, rows = index.search_with(held_back.queries[:count], depth + 1, effort)
     found[rows == held_back.own[:count, None]] = -np.inf
     hits = (found >= thresholds[:, None]).sum(axis=1)
-    return float(np.minimum(hits, depth).mean() / depth)
+    recalls = np.minimum(hits, depth) / depth
+    mean = float(recalls.mean())
+    return Measured(mean, mean - float(recalls.std()) / math.sqrt(count))
 
 
 def tune(
@@ -95,14 +105,14 @@ def tune(
     ladder = _ladder(_EF_MIN[kind], int(parameters.get("lists", EF_MAX // 2)))
     factors = _REFINE_FACTORS[parameters["codes"]]
     points: list[EffortPoint] = []
-    reached: dict[int, EffortPoint] = {}
+    reached: dict[int, tuple[EffortPoint, float]] = {}
     for depth in held_back.thresholds:
-        measured: dict[Effort, float] = {}
+        measured: dict[Effort, Measured] = {}
 
-        def recall(effort: Effort, depth: int = depth, measured: dict[Effort, float] = measured) -> float:
+        def recall(effort: Effort, depth: int = depth, measured: dict[Effort, Measured] = measured) -> float:
             if effort not in measured:
                 measured[effort] = measure_recall(index, held_back, depth, effort)
-            return measured[effort]
+            return measured[effort].safe
 
         for wanted in sorted({*RECALLS, target}):
             effort = least_effort(recall, ladder, factors, wanted)
@@ -111,10 +121,10 @@ def tune(
             ef, refine_factor = max(effort.ef, kept), effort.refine_factor
             point = EffortPoint(depth, ef, refine_factor, recall(effort))
             if wanted == target:
-                reached[depth] = point
+                reached[depth] = (point, measured[effort].mean)
             if point not in points:
                 points.append(point)
-    shallow = reached[min(reached)]
+    shallow, at_10 = reached[min(reached)]
     tuned = {
         **parameters,
         "recall_target": target,
@@ -122,7 +132,7 @@ def tune(
         "refine_factor": shallow.refine_factor,
         "efforts": [point.to_json() for point in points],
     }
-    return tuned, shallow.recall, reached[100].recall if 100 in reached else None
+    return tuned, at_10, reached[100][1] if 100 in reached else None
 
 
 def least_effort(

@@ -32,6 +32,7 @@ class SpaceRow(Base):
     metric: Mapped[str] = mapped_column(key_text(16))
     entity: Mapped[str | None] = mapped_column(key_text(16))
     key_type: Mapped[str] = mapped_column(key_text(16))
+    attributes: Mapped[dict[str, str]] = mapped_column(JSON)
     team: Mapped[str] = mapped_column(key_text(63))
     snapshot: Mapped[int | None]
     sequence: Mapped[int] = mapped_column(BigInteger)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 
 from bedplate.cli import space_reads
 from bedplate.cli.jobs import follow
@@ -14,6 +15,7 @@ from bedplate.cli.options import AsJson, Time, client_of, command, group
 from bedplate.cli.output import print_json, print_table, say, show, show_list
 from bedplate.client import Client, Search
 from bedplate.errors import InvalidRequest, KeyTypeMismatch
+from bedplate.wire.filters import Filter
 from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification
 
 _SHOWN = 6
@@ -148,6 +150,10 @@ def search(
     vectors: Annotated[Path | None, typer.Option(help="A .npy file, queries x dim.", exists=True)] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Rows for each query.")] = 10,
     ef: Annotated[int | None, typer.Option(help="Search effort of the index. Default: as tuned.")] = None,
+    recall: Annotated[float | None, typer.Option(help="The recall to search with, instead.")] = None,
+    filter: Annotated[
+        str | None, typer.Option(help='Only these rows: \'{"attribute": "year", "at_least": 1990}\'.')
+    ] = None,
     after: After = None,
     json: AsJson = False,
 ) -> None:
@@ -155,12 +161,25 @@ def search(
     if sum(bool(one) for one in (key, vector, vectors)) != 1:
         raise InvalidRequest("Give exactly one of --key, --vector and --vectors.")
     client = client_of(context)
-    if key:
-        found = client.spaces.search(reference, keys=_typed(client, reference, key), k=k, ef=ef, after=after)
-    else:
-        found = client.spaces.search(reference, _vectors(vector, vectors), k=k, ef=ef, after=after)
+    found = client.spaces.search(
+        reference,
+        None if key else _vectors(vector, vectors),
+        keys=_typed(client, reference, key) if key else None,
+        k=k,
+        ef=ef,
+        recall=recall,
+        filter=None if filter is None else _parsed_filter(filter),
+        after=after,
+    )
     labels = list(key or (str(number) for number in range(len(found.scores))))
     _show_search(found, labels, as_json=json)
+
+
+def _parsed_filter(text: str) -> Filter:
+    try:
+        return Filter.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidRequest(f"--filter is malformed: {error}.") from error
 
 
 def _vectors(vector: str | None, file: Path | None) -> Any:

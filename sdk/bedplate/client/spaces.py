@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import httpx
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from bedplate.client import space_reads
 from bedplate.client.answers import read_document
@@ -46,6 +47,7 @@ from bedplate.codecs import (
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
 from bedplate.space_data import SpaceData
+from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype
 from bedplate.wire.store import (
     EmbedAnswer,
@@ -122,6 +124,16 @@ def _search_body(queries: SearchQueries) -> tuple[bytes, str, int | None]:
     if queries.vectors is None:
         return encode_search_arrow(queries), ARROW, None
     return encode_vectors_raw(queries.vectors), RAW, queries.vectors.shape[1]
+
+
+def _filter(filter: Filter | Mapping[str, Any] | None) -> str | None:
+    if filter is None:
+        return None
+    try:
+        checked = filter if isinstance(filter, Filter) else Filter.model_validate(filter)
+    except ValidationError as error:
+        raise InvalidRequest(f"The filter is malformed: {error}.") from error
+    return checked.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _matrix(vectors: Any) -> Vectors:
@@ -211,6 +223,8 @@ class Spaces(Namespace[RunnerT]):
         keys: AnyKeys | None = None,
         k: int = 10,
         ef: int | None = None,
+        recall: float | None = None,
+        filter: Filter | Mapping[str, Any] | None = None,
         after: WriteAnswer | str | None = None,
     ) -> Steps[Search]:
         """The K best rows for each vector, or for each key (whose own row is left out).
@@ -219,9 +233,12 @@ class Spaces(Namespace[RunnerT]):
             vectors: [Q, D], or [D] for one query.
             keys: Q keys, instead of vectors.
             ef: search effort of the index; None: as tuned to the recall target.
+            recall: instead, the effort that reached this recall when the index was tuned.
+            filter: only rows whose attributes pass, e.g. ``{"attribute": "year", "at_least": 1990}``.
             after: a write, or its token, that the answer sees; as in :meth:`lookup`.
 
         Raises:
+            InvalidRequest: the filter does not fit the space's attributes.
             NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
             WriteTokenMismatch, NotYetVisible: as :meth:`lookup`.
         """
@@ -232,7 +249,7 @@ class Spaces(Namespace[RunnerT]):
             body,
             media,
             accept=ARROW if dim is None else _HITS,
-            params=parameters(k=k, ef=ef, dim=dim),
+            params=parameters(k=k, ef=ef, recall=recall, filter=_filter(filter), dim=dim),
             after=_token(after),
             hot=True,
         )
@@ -301,17 +318,23 @@ class Spaces(Namespace[RunnerT]):
         return space_reads.download(reference, Path(directory), progress)
 
     @operation
-    def upsert(self, reference: str, keys: AnyKeys, vectors: Any) -> Steps[WriteAnswer]:
+    def upsert(
+        self, reference: str, keys: AnyKeys, vectors: Any, *, attributes: Mapping[str, Any] | None = None
+    ) -> Steps[WriteAnswer]:
         """Insert or replace vectors [N, D]; durable when this returns, visible to readers within one second.
 
         Whoever must see it at once passes the answer on: ``lookup(..., after=answer)``. float16 is sent as it
-        is, everything else as float32.
+        is, everything else as float32. A row is replaced as a whole, its attributes too.
+
+        Args:
+            attributes: for filters, by name: N integers, floats, bools, strings or lists of strings, or None.
 
         Raises:
             DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, BatchTooLarge, Forbidden.
+            Conflict: an attribute has another type in this space.
             TooManyPendingWrites: compaction is behind; send it again later.
         """
-        body = encode_upsert_arrow(_keys(keys), _matrix(vectors))
+        body = encode_upsert_arrow(_keys(keys), _matrix(vectors), attributes)
         response = yield from bulk(_space(reference, "upsert"), body, ARROW)
         return read_document(WriteAnswer, response)
 

@@ -5,7 +5,7 @@ Shape suffixes: N rows, Q queries, K hits a query, D dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,19 +239,29 @@ def decode_search_answer_arrow(body: bytes | memoryview) -> SearchColumns:
     )
 
 
-def encode_upsert_arrow(keys: Keys, vectors_ND: Vectors) -> bytes:
-    """Columns key and vector.
+def encode_upsert_arrow(
+    keys: Keys, vectors_ND: Vectors, attributes: Mapping[str, Any] | None = None
+) -> bytes:
+    """Columns key and vector, and one for each attribute.
 
     Raises:
-        InvalidRequest: there are not as many keys as vectors.
+        InvalidRequest: there are not as many keys as vectors and values, or values that are no column.
     """
     if len(keys) != len(vectors_ND):
         raise InvalidRequest(f"{len(keys)} keys came with {len(vectors_ND)} vectors; send one for each.")
-    return encode_table(pa.table({"key": keys_to_arrow(keys), "vector": vectors_to_arrow(vectors_ND)}))
+    columns = {"key": keys_to_arrow(keys), "vector": vectors_to_arrow(vectors_ND)}
+    for name, values in (attributes or {}).items():
+        if name in columns or len(values) != len(keys):
+            raise InvalidRequest(f"attribute {name!r}: give one value for each of the {len(keys)} keys.")
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, TypeError) as error:
+            raise InvalidRequest(f"attribute {name!r} is no column: {error}.") from error
+    return encode_table(pa.table(columns))
 
 
-def decode_upsert_arrow(body: bytes | memoryview) -> tuple[Keys, Vectors]:
-    """``(keys [N], vectors [N, D])``; whether D and the key type fit the space, the store decides.
+def decode_upsert_arrow(body: bytes | memoryview) -> tuple[Keys, Vectors, dict[str, Any]]:
+    """``(keys [N], vectors [N, D], attributes {name: [N]})``; whether they fit the space, the store decides.
 
     Raises:
         EmptyBatch, InvalidRequest, DimensionMismatch, KeyTypeMismatch.
@@ -259,4 +269,6 @@ def decode_upsert_arrow(body: bytes | memoryview) -> tuple[Keys, Vectors]:
     table = decode_table(body)
     if table.num_rows == 0:
         raise EmptyBatch("No vectors were sent; send at least one.")
-    return keys_from_arrow(column(table, "key")), vectors_from_arrow(column(table, "vector"))
+    keys, vectors = keys_from_arrow(column(table, "key")), vectors_from_arrow(column(table, "vector"))
+    others = [name for name in table.column_names if name not in ("key", "vector")]
+    return keys, vectors, {name: table.column(name) for name in others}

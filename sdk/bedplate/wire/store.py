@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from bedplate.wire.common import Key, Name, Time, WireModel
+from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
@@ -26,6 +27,9 @@ class Space(WireModel):
     dtype: Dtype
     metric: Metric
     key_type: KeyType
+    attributes: dict[str, str] = Field(
+        default={}, description="what searches may filter by, and its type", examples=[{"year": "int64"}]
+    )
     snapshot: int | None = Field(description="the published snapshot's number; None: nothing published yet")
     rows: int
     pending_rows: int = Field(description="upserted and deleted rows not yet compacted into a snapshot")
@@ -122,6 +126,10 @@ class SearchRequest(WireModel):
     ef: int | None = Field(
         default=None, ge=1, le=4096, description="search effort of the index; None: as tuned"
     )
+    recall: float | None = Field(
+        default=None, gt=0, le=1, description="the effort that reached it when the index was tuned"
+    )
+    filter: Filter | None = Field(default=None, description="only rows whose attributes pass")
     after: After = None
 
 
@@ -139,9 +147,15 @@ class SearchAnswer(WireModel):
     hits: list[list[SearchHit]]
 
 
+AttributeValue = StrictBool | StrictInt | StrictFloat | StrictStr | list[StrictStr] | None
+
+
 class UpsertRequest(WireModel):
+    """``attributes``: one value, or null, for each key. A row is replaced as a whole, its attributes too."""
+
     keys: list[AnyKey]
     vectors: list[list[float]]
+    attributes: dict[str, list[AttributeValue]] | None = None
 
 
 class DeleteRequest(WireModel):

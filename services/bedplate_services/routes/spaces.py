@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -109,7 +110,9 @@ def list_readers(house: House, version: Resolved, space: PathName) -> Page[OpenR
 @router.post(
     _SPACE + "/upsert",
     summary="Write vectors",
-    openapi_extra=bulk_body(UpsertRequest, ARROW, "columns key and vector (FixedSizeList<float16|float32>)"),
+    openapi_extra=bulk_body(
+        UpsertRequest, ARROW, "columns key, vector (FixedSizeList<float16|float32>), attributes"
+    ),
     responses=problem_responses(409, 413, 503),
 )
 async def upsert(house: House, version: Owned, space: PathName, request: Request) -> WriteAnswer:
@@ -120,13 +123,14 @@ async def upsert(house: House, version: Owned, space: PathName, request: Request
 
     def write() -> WriteAnswer:
         space_of(house, version, space)
-        keys, vectors = _rows_of(body)
+        keys, vectors, attributes = _rows_of(body)
         return house.writes.upsert(
             foundation=version.foundation,
             version=version.version,
             space=space,
             keys=keys,
             vectors=vectors,
+            attributes=attributes,
             now=house.now(),
         )
 
@@ -156,7 +160,7 @@ async def delete(house: House, version: Owned, space: PathName, request: Request
     return await run_in_threadpool(write)
 
 
-def _rows_of(body: bodies.Body) -> tuple[Keys, Vectors]:
+def _rows_of(body: bodies.Body) -> tuple[Keys, Vectors, Mapping[str, Any]]:
     if body.media == ARROW:
         return decode_upsert_arrow(body.data)
     document = bodies.parse(UpsertRequest, body.data)
@@ -164,7 +168,7 @@ def _rows_of(body: bodies.Body) -> tuple[Keys, Vectors]:
         raise InvalidRequest(
             f"{len(document.keys)} keys came with {len(document.vectors)} vectors; send one for each."
         )
-    return as_keys(document.keys), matrix(document.vectors)
+    return as_keys(document.keys), matrix(document.vectors), document.attributes or {}
 
 
 def _keys_of(body: bodies.Body) -> Keys:

@@ -56,9 +56,11 @@ class Store:
     def readers(self, **options: Any) -> SpaceReaders:
         return SpaceReaders(self.database, self.objects, self.cache_dir, **options)
 
-    def upsert(self, key: SpaceKey, keys: Any, vectors: Any, now: datetime = NOW) -> WriteAnswer:
+    def upsert(
+        self, key: SpaceKey, keys: Any, vectors: Any, now: datetime = NOW, attributes: Any = None
+    ) -> WriteAnswer:
         return Writes(self.database, self.objects).upsert(
-            **key._asdict(), keys=keys, vectors=vectors, now=now
+            **key._asdict(), keys=keys, vectors=vectors, now=now, attributes=attributes
         )
 
     def delete(self, key: SpaceKey, keys: Any, now: datetime = NOW) -> WriteAnswer:

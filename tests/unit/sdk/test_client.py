@@ -333,7 +333,7 @@ def test_upsert_and_delete(platform, client):
     platform.on("POST /v1/spaces/core@7/item/delete", written)
     vectors = np.ones((2, 3), np.float16)
     assert client.spaces.upsert("core@7/item", [1, 2], vectors).sequence == 9
-    keys, sent = codecs.decode_upsert_arrow(platform.requests[0].content)
+    keys, sent, _ = codecs.decode_upsert_arrow(platform.requests[0].content)
     assert keys.tolist() == [1, 2]
     assert sent.dtype == np.float16
     client.spaces.delete("core@7/item", ["a"])

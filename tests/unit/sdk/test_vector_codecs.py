@@ -142,7 +142,7 @@ def test_raw_vectors_of_another_dimension_are_refused():
 
 
 def test_an_upsert_comes_back():
-    keys, vectors = codecs.decode_upsert_arrow(codecs.encode_upsert_arrow(["a", "b", "c"], VECTORS))
+    keys, vectors, _ = codecs.decode_upsert_arrow(codecs.encode_upsert_arrow(["a", "b", "c"], VECTORS))
     assert keys == ["a", "b", "c"]
     assert vectors.dtype == np.float16
     assert vectors.tobytes() == VECTORS.tobytes()
@@ -157,7 +157,7 @@ def _upsert(keys: pa.Array, vectors: pa.Array) -> bytes:
 def test_sliced_and_chunked_columns_are_read_from_where_they_begin():
     table = pa.table({"key": ["a", "b", "c"], "vector": codecs.vectors_to_arrow(VECTORS)})
     twice = pa.concat_tables([table.slice(1), table.slice(2)])
-    keys, vectors = codecs.decode_upsert_arrow(codecs.encode_table(twice))
+    keys, vectors, _ = codecs.decode_upsert_arrow(codecs.encode_table(twice))
     assert keys == ["b", "c", "c"]
     np.testing.assert_array_equal(vectors, VECTORS[[1, 2, 2]])
 

@@ -23,7 +23,7 @@ class Reader:
         self.gate = threading.Event()
         self.gate.set()
 
-    def search(self, vectors: Any, k: int, ef: int | None) -> SearchResult:
+    def search(self, vectors: Any, k: int, ef: int | None, *_: Any) -> SearchResult:
         assert self.gate.wait(10)
         self.threads.add(threading.get_ident())
         self.calls.append((len(vectors), k, ef))

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("metric", key_text(16), nullable=False),
         sa.Column("entity", key_text(16), nullable=True),
         sa.Column("key_type", key_text(16), nullable=False),
+        sa.Column("attributes", sa.JSON(), nullable=False),
         sa.Column("team", key_text(63), nullable=False),
         sa.Column("snapshot", sa.Integer(), nullable=True),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
