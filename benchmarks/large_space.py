@@ -47,11 +47,12 @@ class _House:
     def build(self) -> None:
         self._bench.say(f"scale: writing {self._rows:,} x {DIM} float16 in segments ...")
         starts = range(0, self._rows, ROWS_PER_SEGMENT)
-        segments = [self._step("segment", rows=self._rows, first=first)["segment"] for first in starts]
-        base = self._step("merge", segments=segments)["base"]
-        trained = self._step("train", base=base)["trained"]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            segments = list(pool.map(self._segment, starts))
+        base = self._told("merge", segments=segments)["base"]
+        trained = self._told("train", base=base)["trained"]
         parts = self._add(base, trained)
-        self._prepared = self._step("assemble", base=base, parts=parts)["prepared"]
+        self._prepared = self._told("assemble", base=base, parts=parts)["prepared"]
         self._step("publish", prepared=self._prepared)
         self._base = base
 
@@ -139,6 +140,9 @@ class _House:
             },
         )
 
+    def _segment(self, first: int) -> str:
+        return str(self._step("segment", threads=1, rows=self._rows, first=first)["segment"])
+
     def _add(self, base: dict[str, Any], trained: dict[str, Any]) -> list[dict[str, Any]]:
         parts = part_count(self._rows)
         self._bench.say(f"scale: adding {parts} parts in {WORKERS} processes ...")
@@ -150,6 +154,7 @@ class _House:
         with ThreadPoolExecutor(WORKERS) as pool:
             added = list(pool.map(add, range(parts)))
         self._add_seconds = time.perf_counter() - began
+        self._bench.say(f"scale: add took {self._add_seconds:.0f} s")
         return added
 
     def _serve(self, *, touch: bool) -> dict[str, Any]:
@@ -186,6 +191,11 @@ class _House:
         title = f"{self._rows:,} x {DIM} {name}"
         ratio = limit_seconds / seconds
         return Figure(NAME, title, unit, work / seconds, work / limit_seconds, limit_name, ratio, 1, details)
+
+    def _told(self, step: str, **given: Any) -> dict[str, Any]:
+        answer = self._step(step, **given)
+        self._bench.say(f"scale: {step} took {self._seconds(step):.0f} s")
+        return answer
 
     def _step(self, step: str, *, threads: int | None = None, **given: Any) -> dict[str, Any]:
         """Run a step in a new process; the greatest peak of all its runs is kept."""
