@@ -86,7 +86,7 @@ def _over_http(
 ) -> list[Figure]:
     """Against both limits: prepared bytes, and the same rows read by their numbers."""
     requests = bench.scale.of(3000, 400) * min(connections, 8)
-    answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.dtype).itemsize + 1)
+    answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.storage.answers).itemsize + 1)
     rows = _rows(len(keys), _BODIES, seed=2)
     bodies = [keys[each].astype("<i8").tobytes() for each in rows]
     file = None if reader.base is None else reader.base.vectors_path

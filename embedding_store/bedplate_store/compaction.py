@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
-import numpy as np
 from sqlalchemy import func, select
 
+from bedplate.stored_vectors import Storage
+from bedplate.wire.registry import Dtype
 from bedplate.wire.store import IndexSpecification, Snapshot
 from bedplate_store.database import Database, ReadSession
 from bedplate_store.objects import ObjectStore
@@ -49,7 +51,7 @@ def due(
         pending = pending_rows(session, space)
         writes = space.sequence - (0 if snapshot is None else snapshot.covers_sequence)
         many = pending >= pending_rows_min and pending >= pending_share * (snapshot.rows if snapshot else 0)
-        heavy = pending * space.dim * np.dtype(space.dtype).itemsize >= pending_bytes_min
+        heavy = pending * Storage(cast(Dtype, space.dtype), space.dim).row_bytes >= pending_bytes_min
         if many or heavy or writes >= pending_writes_max:
             found.append(SpaceKey(space.foundation, space.version, space.space))
     return found

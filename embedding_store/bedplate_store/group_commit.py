@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime
-
-import numpy as np
+from typing import cast
 
 from bedplate.errors import BedplateError, TooManyPendingWrites
+from bedplate.stored_vectors import Storage
+from bedplate.wire.registry import Dtype
 from bedplate_store.database import Database, WriteSession
 from bedplate_store.liveness import hold_collection
 from bedplate_store.objects import ObjectStore
@@ -122,7 +123,7 @@ class GroupCommit:
 
     def _refusal(self, session: WriteSession, row: SpaceRow, write: PendingWrite) -> BedplateError | None:
         pending = pending_rows(session, row)
-        row_bytes = row.dim * np.dtype(row.dtype).itemsize
+        row_bytes = Storage(cast(Dtype, row.dtype), row.dim).row_bytes
         if (pending + write.rows) * row_bytes <= self._pending_bytes_max or pending == 0:
             return None
         return TooManyPendingWrites(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bedplate.errors import InvalidRequest
 from bedplate.segment_files import ATTRIBUTES
+from bedplate.stored_vectors import StoredRows
 from bedplate_store.attributes import AttributesWriter, conformed, gathered, unified
 from bedplate_store.column_writers import HashingFile, column_writer
 from bedplate_store.key_runs import Stretch, common_ranges, slice_keys
@@ -27,7 +28,6 @@ from bedplate_store.segment_files import (
     MANIFEST,
     FileInfo,
     SegmentInfo,
-    VectorArray,
     describe,
     object_key,
     write_index,
@@ -127,7 +127,7 @@ def _put(objects: ObjectStore, like: SegmentInfo, written: _Written) -> SegmentI
 
 def _survivors(
     segments: Sequence[Segment], keys_at_once: int
-) -> Iterator[tuple[Keys, Iterator[VectorArray], Callable[[pa.Schema], pa.Table]]]:
+) -> Iterator[tuple[Keys, Iterator[StoredRows], Callable[[pa.Schema], pa.Table]]]:
     """The keys that live after all segments, in ascending ranges, their vectors in bounded chunks, and how to
     have their attributes."""
     tables = [segment.attributes for segment in segments]
@@ -165,7 +165,7 @@ def _rows(stretch: Stretch) -> NDArray[np.int64]:
     return np.full(len(stretch), -1) if stretch.run % 2 else np.arange(stretch.start, stretch.end)
 
 
-def _copied(segment: Segment, stretch: Stretch) -> Iterator[VectorArray]:
+def _copied(segment: Segment, stretch: Stretch) -> Iterator[StoredRows]:
     step = _chunk_rows(segment.info)
     for start in range(stretch.start, stretch.end, step):
         yield segment.scan[start : min(start + step, stretch.end)]
@@ -173,13 +173,13 @@ def _copied(segment: Segment, stretch: Stretch) -> Iterator[VectorArray]:
 
 def _gathered(
     segments: Sequence[Segment], source: NDArray[np.int64], row: NDArray[np.int64]
-) -> Iterator[VectorArray]:
+) -> Iterator[StoredRows]:
     """The vectors at (source, row)."""
     info = segments[0].info
     step = _chunk_rows(info)
     for start in range(0, len(row), step):
         chunk = slice(start, start + step)
-        vectors: VectorArray = np.empty((len(row[chunk]), info.dim), info.dtype)
+        vectors = info.storage.empty(len(row[chunk]))
         for ordinal in np.unique(source[chunk]):
             mine = source[chunk] == ordinal
             vectors[mine] = segments[ordinal].scan[row[chunk][mine]]
@@ -187,4 +187,4 @@ def _gathered(
 
 
 def _chunk_rows(info: SegmentInfo) -> int:
-    return max(1, _VECTOR_BYTES_AT_ONCE // (info.dim * np.dtype(info.dtype).itemsize))
+    return max(1, _VECTOR_BYTES_AT_ONCE // info.storage.row_bytes)

@@ -136,7 +136,7 @@ def warm(opened: OpenSnapshot, stopped: threading.Event) -> None:
     for _ in _paced(_touch(pages), stopped):
         pass
     if opened.index is not None and opened.index.kind != "flat" and not stopped.is_set():
-        opened.index.search(base.vectors[:_QUERIES].astype(np.float32), 10)
+        opened.index.search(base.info.storage.decode(base.vectors[:_QUERIES], "float32"), 10)
 
 
 def _files(base: Segment) -> list[Path]:

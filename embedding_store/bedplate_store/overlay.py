@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.growing import with_room
 from bedplate_store.keys import Column, Keys, build_column, concatenate, sort_last_wins, take
-from bedplate_store.segments import Segment, VectorArray
+from bedplate_store.segments import Segment
 from bedplate_store.slot_keys import SlotKeys
 
 UNWRITTEN, DELETED = -2, -1
@@ -39,7 +40,7 @@ class Overlay:
     """Attributes:
     base: what it lies over; None where there is no snapshot.
     runs: oldest first; of each key the newest run counts.
-    vectors: [s, d] in the storage dtype; some slots are superseded.
+    vectors: [s, w] stored rows; some slots are superseded.
     living: [s] bool, the slots that no newer write replaced or deleted.
     base_living: [r] bool, the rows of the base that no write replaced or deleted; None: all.
     attributes: of the slots, for one write after the other: how many slots, and their attributes.
@@ -48,7 +49,7 @@ class Overlay:
     key_type: KeyType
     base: Segment | None
     runs: tuple[Run, ...]
-    vectors: VectorArray
+    vectors: StoredRows
     slot_keys: SlotKeys
     living: NDArray[np.bool_]
     base_living: NDArray[np.bool_] | None
@@ -56,7 +57,7 @@ class Overlay:
 
     @classmethod
     def empty(cls, key_type: KeyType, dim: int, dtype: Dtype, base: Segment | None = None) -> Overlay:
-        vectors: VectorArray = np.empty((0, dim), dtype)
+        vectors = Storage(dtype, dim).empty(0)
         return cls(key_type, base, (), vectors, SlotKeys.empty(key_type), np.empty(0, np.bool_), None)
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class Overlay:
             return self
         used = len(self.vectors)
         total = used + sum(len(write.vectors) for write in writes)
-        vectors = cast(VectorArray, with_room(self.vectors, total))
+        vectors = cast(StoredRows, with_room(self.vectors, total))
         runs, superseded = list(self.runs), [np.empty(0, np.int64)]
         for write in writes:
             count = len(write.vectors)

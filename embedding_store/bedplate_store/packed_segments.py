@@ -25,6 +25,7 @@ from bedplate.segment_files import (
     pack_layout,
     unpack,
 )
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.attributes import read, to_bytes
 from bedplate_store.keys import Column, build_column, concatenate
@@ -34,8 +35,6 @@ from bedplate_store.objects.port import missing
 from bedplate_store.segment_files import (
     FileInfo,
     SegmentInfo,
-    VectorArray,
-    as_vectors,
     column_bytes,
     column_of,
     object_key,
@@ -46,7 +45,7 @@ def write_packed(
     objects: ObjectStore,
     *,
     column: Column,
-    vectors: VectorArray,
+    vectors: StoredRows,
     order: NDArray[np.int64] | None,
     tombstones: Column,
     key_type: KeyType,
@@ -56,10 +55,11 @@ def write_packed(
 ) -> SegmentInfo:
     """Store the rows of ``column`` [r] and the tombstones; durable when this returns.
 
-    ``order`` [r] are the rows of ``vectors`` that belong to the column; None: all, as they are. The
+    ``order`` [r] are the rows of ``vectors``, encoded, that belong to the column; None: all, as they are. The
     ``attributes`` [r] are in the order of the column.
     """
     rows, deleted = len(column), len(tombstones)
+    storage = Storage(dtype, dim)
     files: dict[str, bytes | memoryview] = {}
     if rows:
         files[KEYS] = column_bytes(column)
@@ -69,7 +69,7 @@ def write_packed(
         files[ATTRIBUTES] = to_bytes(attributes)
     sizes = {name: len(data) for name, data in files.items()}
     if rows:
-        sizes[VECTORS] = rows * dim * np.dtype(dtype).itemsize
+        sizes[VECTORS] = rows * storage.row_bytes
     manifest = _manifest(sizes, rows, deleted, key_type, dim, dtype)
     head, offsets, total = pack_layout(manifest, sizes)
     packed = np.zeros(total, np.uint8)
@@ -78,7 +78,7 @@ def write_packed(
         _put(packed, offsets[name], data)
     if rows:
         end = offsets[VECTORS] + sizes[VECTORS]
-        target = packed[offsets[VECTORS] : end].view(np.dtype(dtype).newbyteorder("<")).reshape(rows, dim)
+        target = storage.of_bytes(packed[offsets[VECTORS] : end])
         if order is None:
             target[:] = vectors
         else:
@@ -95,7 +95,7 @@ def is_packed(objects: ObjectStore, digest: str) -> bool:
 
 def open_packed(
     objects: ObjectStore, digest: str, cache_dir: Path
-) -> tuple[SegmentInfo, Column, VectorArray, Column, pa.Table | None] | None:
+) -> tuple[SegmentInfo, Column, StoredRows, Column, pa.Table | None] | None:
     """Info, keys, vectors, tombstones, attributes, mapped into memory; None: there is no packed segment.
 
     Raises:
@@ -120,7 +120,7 @@ def open_packed(
     return (
         info,
         column_of(columns[KEYS], info.rows, info.key_type),
-        as_vectors(columns[VECTORS], info),
+        info.storage.of_bytes(columns[VECTORS]),
         column_of(columns[TOMBSTONES], info.tombstones, info.key_type),
         read(columns[ATTRIBUTES]),
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.codecs import Vectors
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.registry import Metric
-from bedplate_store.segment_files import VectorArray
 
 _CHUNK_ELEMENTS = 1 << 22
 
@@ -18,15 +19,18 @@ Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-def score_candidates(queries_QD: Scores, vectors: VectorArray, rows_QC: Rows, metric: Metric) -> Scores:
+def score_candidates(
+    queries_QD: Scores, stored_RW: StoredRows, storage: Storage, rows_QC: Rows, metric: Metric
+) -> Scores:
     """Exact scores [Q, C] of each query's own candidate rows; -inf where a row is -1."""
     count, candidates = rows_QC.shape
     scores_QC = np.empty((count, candidates), np.float32)
-    step = max(1, _CHUNK_ELEMENTS // max(1, candidates * vectors.shape[1]))
+    step = max(1, _CHUNK_ELEMENTS // max(1, candidates * storage.dim))
     for start in range(0, count, step):
         chunk = slice(start, start + step)
         rows = np.maximum(rows_QC[chunk], 0)
-        candidates_QCD = vectors[rows].astype(np.float32)
+        gathered = stored_RW.take(rows.reshape(-1), axis=0, mode="clip")
+        candidates_QCD = storage.decode(gathered, "float32").reshape(*rows.shape, storage.dim)
         if metric == "l2":
             candidates_QCD -= queries_QD[chunk, None, :]
             scores_QC[chunk] = -np.einsum("qcd,qcd->qc", candidates_QCD, candidates_QCD)
@@ -37,7 +41,7 @@ def score_candidates(queries_QD: Scores, vectors: VectorArray, rows_QC: Rows, me
 
 
 def scan(
-    queries_QD: Scores, vectors: VectorArray, metric: Metric, k: int, dead_R: NDArray[np.bool_] | None = None
+    queries_QD: Scores, vectors: Vectors, metric: Metric, k: int, dead_R: NDArray[np.bool_] | None = None
 ) -> tuple[Scores, Rows]:
     """The exact best ``k`` rows: scores and rows [Q, K], padded with -inf and -1; ``dead_R`` never appear."""
     count = len(queries_QD)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.errors import InternalError
+from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.key_index import KeyIndex, as_table, fill, index_bytes, wants_index
 from bedplate_store.keys import Column, Int64Column, StringColumn, StringKeys
@@ -24,8 +25,6 @@ MANIFEST = "manifest.json"
 KEY_INDEX = "key_index"
 _FORMAT = "bedplate-segment"
 _FORMAT_VERSION = 1
-
-VectorArray = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,11 @@ class SegmentInfo:
     key_type: KeyType
     dim: int
     dtype: Dtype
+
+    @property
+    def storage(self) -> Storage:
+        """How its vectors are stored."""
+        return Storage(self.dtype, self.dim)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON document; :meth:`from_json` reads it back."""
@@ -158,12 +162,6 @@ def column_of(data: NDArray[np.uint8], rows: int, key_type: KeyType) -> Column:
     ends = np.cumsum([8 * (rows + 1), 8 * rows, 4 * rows])
     offsets, hashes, hash_rows, heap = np.split(data, ends)
     return StringColumn(StringKeys(heap, offsets.view("<i8")), hashes.view("<u8"), hash_rows.view("<u4"))
-
-
-def as_vectors(data: NDArray[np.uint8], info: SegmentInfo) -> VectorArray:
-    """The bytes of a vectors file as [rows, dim] in the storage dtype."""
-    vectors: VectorArray = data.view(np.dtype(info.dtype).newbyteorder("<")).reshape(info.rows, info.dim)
-    return vectors
 
 
 def map_or_empty(path: Path | None) -> NDArray[np.uint8]:

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bedplate.codecs import Vectors as VectorArray
 from bedplate.errors import DimensionMismatch, InvalidRequest, NonFiniteVectors, NotFound
 from bedplate.segment_files import ATTRIBUTES
+from bedplate.stored_vectors import LARGEST, Storage, StoredRows
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.attributes import read, to_bytes
 from bedplate_store.filters import FilterCache
@@ -39,8 +41,6 @@ from bedplate_store.segment_files import (
     MANIFEST,
     SEGMENTS_PREFIX,
     SegmentInfo,
-    VectorArray,
-    as_vectors,
     column_bytes,
     describe,
     file_info,
@@ -69,14 +69,14 @@ class Segment:
 
     Attributes:
         column: the sorted keys [r].
-        vectors: [r, d] in the storage dtype, read-only, advised for random access.
+        vectors: the stored rows, read-only, advised for random access; ``info.storage`` decodes them.
         tombstones: the sorted keys this segment deletes from older ones.
         attributes: the rows' attributes [r], mapped; None where there are none.
     """
 
     info: SegmentInfo
     column: Column
-    vectors: VectorArray
+    vectors: StoredRows
     tombstones: Keys
     vectors_path: Path | None
     attributes: pa.Table | None = None
@@ -95,19 +95,22 @@ class Segment:
         return FilterCache()
 
     @cached_property
-    def scan(self) -> VectorArray:
+    def scan(self) -> StoredRows:
         """The same vectors through a mapping advised for reading from front to back."""
         if self.vectors_path is None:
             return self.vectors
-        return as_vectors(map_file(self.vectors_path, "sequential"), self.info)
+        return self.info.storage.of_bytes(map_file(self.vectors_path, "sequential"))
 
 
 def validate_vectors(vectors: Any, dim: int, dtype: Dtype = "float32") -> VectorArray:
     """Return ``vectors`` [n, dim] in ``dtype``, C-contiguous; it is a copy only where it must be.
 
+    For int8 and int4 they are float32: :meth:`~bedplate.stored_vectors.Storage.encode` compresses them.
+
     Raises:
         DimensionMismatch: not [n, dim], or rows of different lengths.
-        NonFiniteVectors: NaN or infinity, also one made by the cast to ``dtype``; names the first bad row.
+        NonFiniteVectors: NaN or infinity, also one made by the cast to ``dtype``, or numbers too large to be
+            compressed; names the first bad row.
     """
     try:
         array = np.asarray(vectors)
@@ -123,7 +126,11 @@ def validate_vectors(vectors: Any, dim: int, dtype: Dtype = "float32") -> Vector
             dim=dim,
         )
     with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(array, dtype=np.dtype(dtype))
+        compressed = Storage(dtype, dim).compressed
+        cast = np.ascontiguousarray(array, dtype=np.dtype("float32" if compressed else dtype))
+    if compressed and cast.size and not float(np.abs(cast).max()) <= LARGEST:
+        fits = (np.abs(cast) <= LARGEST).all(axis=1)  # of NaN nothing holds
+        _raise_non_finite(array, int(np.flatnonzero(~fits)[0]), dtype)
     if not _all_finite(cast):
         finite = np.isfinite(cast).all(axis=1)
         _raise_non_finite(array, int(np.flatnonzero(~finite)[0]), dtype)
@@ -161,7 +168,7 @@ def write_segment(
     """
     array = np.asarray(vectors)
     dim = array.shape[1] if array.ndim == 2 else 0
-    rows = validate_vectors(array, dim, dtype)
+    rows = Storage(dtype, dim).encode(validate_vectors(array, dim, dtype))
     parsed = parse_keys(keys, key_type)
     deleted = parse_keys([] if tombstones is None else tombstones, key_type)
     check_writable(parsed)
@@ -219,7 +226,7 @@ def open_segment(objects: ObjectStore, digest: str, cache_dir: Path) -> Segment:
     return Segment(
         info=info,
         column=read_column(path("keys"), info.rows, info.key_type, path(KEY_INDEX)),
-        vectors=as_vectors(map_or_empty(vectors_path), info),
+        vectors=info.storage.of_bytes(map_or_empty(vectors_path)),
         tombstones=read_column(path("tombstones"), info.tombstones, info.key_type).keys,
         vectors_path=vectors_path,
         attributes=read(map_or_empty(path(ATTRIBUTES))),

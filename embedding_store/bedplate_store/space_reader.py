@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.codecs import VectorDtype
 from bedplate.errors import InvalidRequest
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.attributes import type_name, unified
 from bedplate_store.filters import FilterCache, evaluate
-from bedplate_store.indexes import FlatIndex, FlatRows, RowSelection, VectorIndex
+from bedplate_store.indexes import FlatIndex, RowSelection, VectorIndex, flat_rows
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
 from bedplate_store.overlay import UNWRITTEN, Overlay
 from bedplate_store.scoring import best
@@ -29,7 +31,7 @@ K_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """``vectors`` [n, d] in the storage dtype belong to the keys in order; zeros where not ``found`` [n]."""
+    """``vectors`` [n, d] as asked for belong to the keys in order; zeros where not ``found`` [n]."""
 
     found: NDArray[np.bool_]
     vectors: VectorArray
@@ -82,6 +84,7 @@ class SpaceReader:
         self.space = space
         self.dim = dim
         self.dtype: Dtype = dtype
+        self.storage = Storage(dtype, dim)
         self.metric: Metric = metric
         self.key_type: KeyType = key_type
         self.snapshot = snapshot
@@ -92,19 +95,20 @@ class SpaceReader:
         self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
         self._living = None if overlay.base_living is None else RowSelection(overlay.base_living)
-        self._written = FlatRows(overlay.vectors, metric)
+        self._written = flat_rows(overlay.vectors, metric, self.storage)
         self._newest = RowSelection(overlay.living)
         self._filters = FilterCache()
 
-    def lookup(self, keys: RawKeys) -> LookupResult:
-        """The vectors of ``keys`` [n]; unknown keys are no error.
+    def lookup(self, keys: RawKeys, dtype: VectorDtype | None = None) -> LookupResult:
+        """The vectors of ``keys`` [n] in ``dtype``, None: ``storage.answers``; unknown keys are no error.
 
         Raises:
             KeyTypeMismatch: the keys are not of the space's type.
         """
         rows = self._find(parse_keys(keys, self.key_type))
         found = rows >= 0
-        return LookupResult(found, self._vectors(rows, found), self.snapshot, self.sequence)
+        vectors = self.storage.decode(self._stored(rows, found), dtype)
+        return LookupResult(found, vectors, self.snapshot, self.sequence)
 
     def search(
         self,
@@ -148,7 +152,7 @@ class SpaceReader:
         scores = np.full((len(own), k), -np.inf, np.float32)
         rows = np.full((len(own), k), -1, np.int64)
         if found.any():
-            queries = self._vectors(own[found], found[found]).astype(np.float32)
+            queries = self.storage.decode(self._stored(own[found], found[found]), "float32")
             near, near_rows = self._search(queries, k + 1, ef, recall, filter)
             itself = near_rows == own[found][:, None]
             near[itself], near_rows[itself] = -np.inf, -1
@@ -165,21 +169,21 @@ class SpaceReader:
         newer = np.where(slots >= 0, slots + self._base_rows, -1)
         return np.where(slots == UNWRITTEN, rows, newer)
 
-    def _vectors(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> VectorArray:
+    def _stored(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> StoredRows:
         base = self.base
         # Within bounds by construction; to say "clip" spares NumPy a buffer, and a third of the time.
         if base is not None and len(self.overlay) == 0 and found.all():
             return base.vectors.take(rows, axis=0, mode="clip")
         # Clipped rows belong to the overlay or to nobody, and are overwritten below.
-        vectors: VectorArray = (
-            np.empty((len(rows), self.dim), self.dtype)
+        vectors: StoredRows = (
+            self.storage.empty(len(rows))
             if base is None or self._base_rows == 0
             else base.vectors.take(rows, axis=0, mode="clip")
         )
         above = np.flatnonzero(rows >= self._base_rows)
         if len(above):
             vectors[above] = self.overlay.vectors.take(rows[above] - self._base_rows, axis=0, mode="clip")
-        vectors[~found] = 0
+        vectors[~found] = 0  # compressed or not, zero bytes are zeros
         return vectors
 
     def _search(

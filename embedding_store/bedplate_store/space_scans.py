@@ -20,6 +20,7 @@ from bedplate.codecs import VECTOR, vectors_to_arrow
 from bedplate.errors import NotFound, SnapshotGone, SpaceNotReady
 from bedplate.segment_files import PACKED, StringColumn
 from bedplate.space_rows import Piece, RowOrder
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.database import Database
 from bedplate_store.keys import Keys, StringKeys, take
@@ -27,7 +28,7 @@ from bedplate_store.objects import ObjectStore
 from bedplate_store.overlay import Overlay
 from bedplate_store.packed_segments import packed_file
 from bedplate_store.segment_files import FileInfo, SegmentInfo, read_manifest
-from bedplate_store.segments import Segment, VectorArray, open_segment
+from bedplate_store.segments import Segment, open_segment
 from bedplate_store.space_reader import SpaceReader
 from bedplate_store.spaces import SpaceKey, space_row
 from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
@@ -52,9 +53,12 @@ class PinnedState:
 class SpaceScan:
     """The live rows of one state, in the order of :class:`~bedplate.space_rows.RowOrder`; never changes."""
 
-    def __init__(self, base: Segment | None, overlay: Overlay, *, snapshot: int, sequence: int) -> None:
+    def __init__(
+        self, storage: Storage, base: Segment | None, overlay: Overlay, *, snapshot: int, sequence: int
+    ) -> None:
         self.snapshot = snapshot
         self.sequence = sequence
+        self._storage = storage
         self._base = base
         self._overlay = overlay
         self._newer = np.flatnonzero(overlay.slots >= 0)
@@ -67,7 +71,9 @@ class SpaceScan:
     @classmethod
     def of(cls, reader: SpaceReader) -> SpaceScan:
         """The state a reader sees, from what it has mapped."""
-        return cls(reader.base, reader.overlay, snapshot=reader.snapshot, sequence=reader.sequence)
+        return cls(
+            reader.storage, reader.base, reader.overlay, snapshot=reader.snapshot, sequence=reader.sequence
+        )
 
     def sizes(self, rows: range, step: int) -> Iterator[tuple[int, int]]:
         """Of each batch that :meth:`batches` will give: its rows, and the bytes of its keys."""
@@ -77,24 +83,27 @@ class SpaceScan:
     def batches(self, rows: range, step: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """``rows`` as record batches of at most ``step``, with the columns that ``schema`` has.
 
-        What lies in the base without a gap is not copied; its pages are in memory when a batch is given.
+        What lies in the base without a gap is not copied, unless it is compressed; its pages are in memory
+        when a batch is given.
         """
         for piece in self.order.pieces(rows, step):
             columns = [
-                vectors_to_arrow(self._vectors(piece)) if name == VECTOR else _arrow_keys(self._keys(piece))
+                vectors_to_arrow(self._storage.decode(self._stored(piece)))
+                if name == VECTOR
+                else _arrow_keys(self._keys(piece))
                 for name in schema.names
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _vectors(self, piece: Piece) -> VectorArray:
+    def _stored(self, piece: Piece) -> StoredRows:
         if piece.newer:
-            newer: VectorArray = self._overlay.vectors[
+            newer: StoredRows = self._overlay.vectors[
                 self._overlay.slots[self._newer[piece.start : piece.stop]]
             ]
             return newer
         vectors = self._of_base.scan[piece.start : piece.stop]
         if len(piece.dead):
-            living: VectorArray = np.delete(vectors, piece.dead, axis=0)
+            living: StoredRows = np.delete(vectors, piece.dead, axis=0)
             return living
         # Whoever sends them must not wait for a disk: an event loop stands still meanwhile.
         vectors.reshape(-1).view(np.uint8)[::_PAGE_BYTES].max(initial=0)
@@ -202,7 +211,8 @@ def open_scan(objects: ObjectStore, cache_dir: Path, state: PinnedState) -> Spac
     except NotFound as error:
         raise _gone(state.space, state.snapshot, state.sequence) from error
     overlay = Overlay.empty(state.key_type, state.dim, state.dtype).extended(writes)
-    return SpaceScan(base, overlay, snapshot=state.snapshot, sequence=state.sequence)
+    storage = Storage(state.dtype, state.dim)
+    return SpaceScan(storage, base, overlay, snapshot=state.snapshot, sequence=state.sequence)
 
 
 def segment_manifests(

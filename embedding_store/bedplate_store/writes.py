@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from bedplate.errors import BatchTooLarge, EmptyBatch, InvalidRequest, Unavailable
+from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate.wire.store import WriteAnswer
 from bedplate_store.attributes import Columns, parse, type_name
@@ -80,7 +81,8 @@ class Writes:
         if table is not None:
             self._know_attributes(key, target, table)
             table = table if order is None else table.take(pa.array(order))
-        return self._write(key, target, parsed, rows, order, deletes=False, now=now, attributes=table)
+        stored = Storage(cast(Dtype, target.dtype), target.dim).encode(rows)
+        return self._write(key, target, parsed, stored, order, deletes=False, now=now, attributes=table)
 
     def delete(
         self, *, foundation: str, version: int, space: str, keys: RawKeys, now: datetime

@@ -37,7 +37,7 @@ Model = FoundationModel | ExpertModel
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """One embedding output: ``dim``, the dtype it is to be stored in ("float16" or "float32"), its metric."""
+    """One embedding output: ``dim``, the dtype it is to be stored in, its metric."""
 
     dim: int
     dtype: str
@@ -115,7 +115,8 @@ def _describe_foundation(
     }
     tasks = ("main", "action", *(f"surface/{surface}" for surface in vocabulary.surfaces))
     space = SpaceSpec(config.dim, config.storage_dtype)
-    return inputs, tasks, {"tae": space, "item": space, "user": space}
+    tae = SpaceSpec(config.dim, "float32" if config.storage_dtype == "float32" else "float16")
+    return inputs, tasks, {"tae": tae, "item": space, "user": space}
 
 
 def _describe_expert(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from bedplate.errors import InvalidRequest
 
 Variant = Literal["research", "production"]
 FoundationInputs = Literal["none", "vectors", "tae"]
-StorageDtype = Literal["float16", "float32"]
+StorageDtype = Literal["float16", "float32", "int8", "int4"]
 MOST_LAYERS = 128
 
 
@@ -77,7 +77,8 @@ class FoundationConfig(_JsonConfig):
             scored against the history before the page, as in serving.
         action_weight, surface_weight, retrieval_weight: of the auxiliary losses; the main task has weight 1.
         temperature: of the two-tower retrieval loss over unit vectors.
-        storage_dtype: dtype in which the spaces are to be stored and logged.
+        storage_dtype: dtype in which the spaces are to be stored; TAE, which are logged bit for bit, are
+            float16 where it is int8 or int4.
         epochs, batch_tokens, learning_rate, weight_decay: of the training run.
     """
 
@@ -94,7 +95,7 @@ class FoundationConfig(_JsonConfig):
     surface_weight: float = 0.1
     retrieval_weight: float = 0.1
     temperature: float = 0.07
-    storage_dtype: StorageDtype = "float32"
+    storage_dtype: StorageDtype = "float16"
     epochs: int = 2
     batch_tokens: int = 2048
     learning_rate: float = 2e-3
@@ -103,7 +104,7 @@ class FoundationConfig(_JsonConfig):
     def __post_init__(self) -> None:
         _require(self.variant in ("research", "production"), f"unknown variant {self.variant!r}")
         _require(
-            self.storage_dtype in ("float16", "float32"), f"unknown storage_dtype {self.storage_dtype!r}"
+            self.storage_dtype in get_args(StorageDtype), f"unknown storage_dtype {self.storage_dtype!r}"
         )
         _require_counts(self, "max_history", "dim", "heads", "layers", "time_buckets", "page_size", "epochs")
         _require_counts(self, "batch_tokens")

@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bedplate.codecs import Vectors
 from bedplate.errors import InternalError
-from bedplate.wire.registry import Dtype, KeyType
+from bedplate.wire.registry import KeyType
 
 KEYS, VECTORS, TOMBSTONES, ATTRIBUTES = "keys", "vectors", "tombstones", "attributes"
 PACKED = "packed"
@@ -76,12 +75,6 @@ def keys_of(data: NDArray[np.uint8], rows: int, key_type: KeyType) -> KeyColumn:
         return StringColumn(np.zeros(1, np.int64), data)
     # Between the offsets and the heap lie the hashes and their rows, for who looks up single keys.
     return StringColumn(data[: 8 * (rows + 1)].view("<i8"), data[8 * (rows + 1) + 12 * rows :])
-
-
-def vectors_of(data: NDArray[np.uint8], rows: int, dim: int, dtype: Dtype) -> Vectors:
-    """The vectors [rows, dim] in the bytes of their column."""
-    vectors: Vectors = data.view(np.dtype(dtype).newbyteorder("<")).reshape(rows, dim)
-    return vectors
 
 
 def pack_layout(manifest: bytes, sizes: Mapping[str, int]) -> tuple[bytes, dict[str, int], int]:

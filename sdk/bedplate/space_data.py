@@ -27,9 +27,9 @@ from bedplate.segment_files import (
     keys_of,
     map_file,
     unpack,
-    vectors_of,
 )
 from bedplate.space_rows import Piece, RowOrder
+from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.store import SpaceFiles, SpaceSegment
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _PROBED_ROWS = 1 << 20
 @dataclass(frozen=True)
 class _Mapped:
     keys: KeyColumn
-    vectors: Vectors
+    vectors: StoredRows
     tombstones: KeyColumn
 
 
@@ -68,6 +68,7 @@ class SpaceData:
         temporary: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
         self.files = files
+        self._storage = Storage(files.dtype, files.dim)
         self._directory = directory
         self._temporary = temporary  # deleted with this object
         base, *writes = [self._map(segment, locate) for segment in files.segments] or [self._nothing()]
@@ -123,13 +124,14 @@ class SpaceData:
 
     @property
     def vectors(self) -> Vectors:
-        """The vectors [N, D] in the storage dtype: the mapped file itself where no write lies above it.
+        """The vectors [N, D]: the mapped file itself where no write lies above it and it is not compressed.
 
-        Otherwise a copy; ``batches`` never copies more than a batch.
+        float32 where they are stored so, else float16. Otherwise a copy; ``batches`` never copies more than
+        a batch.
         """
         if self.is_one_segment:
-            return self._base.vectors
-        copied: Vectors = np.empty((len(self), self.files.dim), self.files.dtype)
+            return self._storage.decode(self._base.vectors)
+        copied: Vectors = np.empty((len(self), self.files.dim), self._storage.answers)
         done = 0
         for piece in self.order.pieces(range(len(self)), _step(self.files)):
             copied[done : done + len(piece)] = self._vectors(piece)
@@ -143,7 +145,7 @@ class SpaceData:
         shard: tuple[int, int] = (0, 1),
         columns: Sequence[str] = SCAN_COLUMNS,
     ) -> Iterator[ScanBatch]:
-        """The rows in order, without a copy of the vectors where no write lies between them.
+        """The rows in order. Vectors are copied where they are compressed or a write lies between them.
 
         Args:
             batch_rows: at most so many at a time; None: 4 MiB of vectors.
@@ -185,21 +187,24 @@ class SpaceData:
         none, files = np.empty(0, np.uint8), self.files
         return _Mapped(
             keys_of(columns.get(KEYS, none), segment.rows, files.key_type),
-            vectors_of(columns.get(VECTORS, none), segment.rows, files.dim, files.dtype),
+            self._storage.of_bytes(columns.get(VECTORS, none)),
             keys_of(columns.get(TOMBSTONES, none), segment.tombstones, files.key_type),
         )
 
     def _nothing(self) -> _Mapped:
         none = np.empty(0, np.uint8)
         keys = keys_of(none, 0, self.files.key_type)
-        return _Mapped(keys, vectors_of(none, 0, self.files.dim, self.files.dtype), keys)
+        return _Mapped(keys, self._storage.empty(0), keys)
 
     def _vectors(self, piece: Piece) -> Vectors:
+        return self._storage.decode(self._stored(piece))
+
+    def _stored(self, piece: Piece) -> StoredRows:
         if piece.newer:
             return self._newer.vectors(range(piece.start, piece.stop))
         vectors = self._base.vectors[piece.start : piece.stop]
         if len(piece.dead):
-            living: Vectors = np.delete(vectors, piece.dead, axis=0)
+            living: StoredRows = np.delete(vectors, piece.dead, axis=0)
             return living
         return vectors
 
@@ -228,7 +233,7 @@ def file_in(directory: Path, segment: SpaceSegment, name: str) -> Path:
 
 
 def _step(files: SpaceFiles) -> int:
-    return max(1, _BATCH_BYTES // (files.dim * np.dtype(files.dtype).itemsize))
+    return max(1, _BATCH_BYTES // Storage(files.dtype, files.dim).row_bytes)
 
 
 @dataclass(frozen=True)
@@ -244,14 +249,13 @@ class _Newest:
     column: pa.Array
     keys: pa.Array
     rows: NDArray[np.int64]
-    sources: Sequence[Vectors]
-    dim: int
-    dtype: str
+    sources: Sequence[StoredRows]
+    storage: Storage
 
-    def vectors(self, of: range) -> Vectors:
-        """The vectors of ``keys[of]``, copied."""
+    def vectors(self, of: range) -> StoredRows:
+        """The stored rows of ``keys[of]``, copied."""
         places = self.rows[of.start : of.stop]
-        gathered: Vectors = np.empty((len(places), self.dim), self.dtype)
+        gathered = self.storage.empty(len(places))
         for source in np.unique(places[:, 0]):
             mine = places[:, 0] == source
             gathered[mine] = self.sources[source][places[mine, 1]]
@@ -278,7 +282,8 @@ def _newest(writes: Sequence[_Mapped], files: SpaceFiles) -> _Newest:
     column, place = column.filter(pa.array(last)), place[order[last]]
     living = place[:, 1] >= 0
     keys = column.filter(pa.array(living))
-    return _Newest(column, keys, place[living], [each.vectors for each in writes], files.dim, files.dtype)
+    storage = Storage(files.dtype, files.dim)
+    return _Newest(column, keys, place[living], [each.vectors for each in writes], storage)
 
 
 def _dead(base: KeyColumn, newer: _Newest) -> NDArray[np.int64]:

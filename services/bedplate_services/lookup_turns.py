@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.codecs import VectorDtype
 from bedplate_store.readers import LookupResult, SpaceReader
 
 Outcome = LookupResult | Exception
@@ -32,6 +33,7 @@ some microseconds; then it is tried again."""
 class _Waiting:
     reader: SpaceReader
     keys: NDArray[np.int64]
+    dtype: VectorDtype
     done: Done
 
 
@@ -43,15 +45,15 @@ class LookupTurns:
         self._lonely_turns = 0
         self._alone = 0
 
-    def submit(self, reader: SpaceReader, keys: NDArray[np.int64], done: Done) -> None:
+    def submit(self, reader: SpaceReader, keys: NDArray[np.int64], dtype: VectorDtype, done: Done) -> None:
         """Look up now or at the end of the turn; ``done`` gets the result of these keys, or the exception."""
         if self._alone and not self._waiting:
             self._alone -= 1
-            done(_look_up(reader, keys))
+            done(_look_up(reader, keys, dtype))
             return
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._run)
-        self._waiting.append(_Waiting(reader, keys, done))
+        self._waiting.append(_Waiting(reader, keys, dtype, done))
 
     def _run(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -61,7 +63,7 @@ class LookupTurns:
         start = 0
         while start < len(waiting):
             end, keys = start + 1, len(waiting[start].keys)
-            while end < len(waiting) and waiting[end].reader is waiting[start].reader:
+            while end < len(waiting) and _alike(waiting[start], waiting[end]):
                 keys += len(waiting[end].keys)
                 if keys > _KEYS_MAX:
                     break
@@ -70,19 +72,23 @@ class LookupTurns:
             start = end
 
 
-def _look_up(reader: SpaceReader, keys: NDArray[np.int64]) -> Outcome:
+def _alike(one: _Waiting, other: _Waiting) -> bool:
+    return one.reader is other.reader and one.dtype == other.dtype
+
+
+def _look_up(reader: SpaceReader, keys: NDArray[np.int64], dtype: VectorDtype) -> Outcome:
     try:
-        return reader.lookup(keys)
+        return reader.lookup(keys, dtype)
     except Exception as error:  # noqa: BLE001  # told to whoever asked
         return error
 
 
 def _answer(batch: Sequence[_Waiting]) -> None:
-    """``batch`` asks one reader."""
+    """``batch`` asks one reader for one element type."""
     if len(batch) == 1:
-        batch[0].done(_look_up(batch[0].reader, batch[0].keys))
+        batch[0].done(_look_up(batch[0].reader, batch[0].keys, batch[0].dtype))
         return
-    whole = _look_up(batch[0].reader, np.concatenate([one.keys for one in batch]))
+    whole = _look_up(batch[0].reader, np.concatenate([one.keys for one in batch]), batch[0].dtype)
     start = 0
     for one in batch:
         end = start + len(one.keys)

@@ -46,23 +46,32 @@ def keys_of(body: bytes, media: str) -> Keys:
 def answer(located: Located, keys: Keys, accept: MediaType) -> Answer:
     """Look the keys up and encode what was found as the caller accepts it."""
     reader = located.reader
-    result = reader.lookup(keys)
-    storage = reader.dtype
+    dtype = reader.storage.answers
+    if accept.name == RAW:
+        dtype = answer_dtype(accept, dtype)
+    elif accept.name == JSON:
+        dtype = "float32"  # what JSON numbers are made from
+    result = reader.lookup(keys, dtype)
     rows, snapshot = len(result.found), result.snapshot
     if accept.name == RAW:
-        dtype = answer_dtype(accept, storage)
         body = encode_lookup_raw(result.found, result.vectors, dtype)
         return Answer(body, RAW, snapshot, rows, dtype)
     if accept.name == ARROW:
         body = encode_lookup_arrow(
             keys, result.found, result.vectors, version=located.version, snapshot=snapshot
         )
-        return Answer(body, ARROW, snapshot, rows, storage)
+        return Answer(body, ARROW, snapshot, rows, dtype)
     document = {
         "reference": f"{located.version}/{located.space}",
         "snapshot": snapshot,
         "dim": reader.dim,
         "found": result.found,
-        "vectors": result.vectors.astype("float32"),
+        "vectors": result.vectors,
     }
-    return Answer(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), JSON, snapshot, rows, storage)
+    return Answer(
+        orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY),
+        JSON,
+        snapshot,
+        rows,
+        reader.storage.answers,
+    )

@@ -180,7 +180,7 @@ def answer(located: Located, query: Query, accept: MediaType) -> Answer:
 def encode(located: Located, result: SearchResult, accept: MediaType) -> Answer:
     """The hits as the caller accepts them."""
     body = _encode(located, accept.name, result.keys, result.scores, result.found, result.snapshot)
-    return Answer(body, accept.name, result.snapshot, len(result.scores), located.reader.dtype)
+    return Answer(body, accept.name, result.snapshot, len(result.scores), located.reader.storage.answers)
 
 
 def _encode(

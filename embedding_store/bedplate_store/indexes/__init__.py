@@ -1,6 +1,7 @@
 """Vector indexes: the port, and FAISS behind it. No other package imports faiss."""
 
 from bedplate_store.indexes.building import build_index
+from bedplate_store.indexes.compressed_rows import flat_rows
 from bedplate_store.indexes.documents import (
     INDEXES_PREFIX,
     BuiltIndex,
@@ -8,7 +9,6 @@ from bedplate_store.indexes.documents import (
     IndexDocument,
     index_key,
 )
-from bedplate_store.indexes.faiss_views import FlatRows
 from bedplate_store.indexes.port import VectorIndex
 from bedplate_store.indexes.searching import FlatIndex, open_index
 from bedplate_store.indexes.selection import RowSelection
@@ -18,11 +18,11 @@ __all__ = [
     "BuiltIndex",
     "BuiltKind",
     "FlatIndex",
-    "FlatRows",
     "IndexDocument",
     "RowSelection",
     "VectorIndex",
     "build_index",
+    "flat_rows",
     "index_key",
     "open_index",
 ]

@@ -77,13 +77,15 @@ def graph_is_worth_trying(specification: IndexSpecification, rows: int, lists: I
 
 def recipe(kind: BuiltKind, rows: int, dtype: str) -> Recipe:
     """How a kind other than ``flat`` is built over so many rows of vectors of ``dtype``."""
+    # No wider than what they are rescored with.
+    codes = "SQ4" if dtype == "int4" else "SQ8"
     if kind == "ivf":
         lists = 1 << max(
             4, min(round(np.log2(2 * np.sqrt(rows))), int(np.log2(rows / _TRAINING_ROWS_PER_LIST)))
         )
-        return Recipe("ivf", f"IVF{lists},SQ8", "SQ8", lists)
+        return Recipe("ivf", f"IVF{lists},{codes}", codes, lists)
     # Walking over the segment's float16 vectors is as fast as over codes of a byte a number, and needs none.
-    codes = "" if dtype == "float16" else "SQ8"
+    codes = "" if dtype == "float16" else codes
     return Recipe("hnsw", f"HNSW{_HNSW_NEIGHBOURS},{codes or 'SQfp16'}", codes)
 
 
@@ -97,7 +99,7 @@ def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: in
     held_back = held_back_rows(rows, seed)
     sample = np.random.default_rng(seed).permutation(rows)[len(held_back) :][:count]
     with threads(THREADS):
-        index.train(np.ascontiguousarray(segment.scan[np.sort(sample)], np.float32))
+        index.train(segment.info.storage.decode(segment.scan[np.sort(sample)], "float32"))
     _write_index(index, path)
 
 
@@ -238,4 +240,4 @@ def _better(graph: BuiltIndex, lists: BuiltIndex, target: float) -> BuiltIndex:
 def _chunks(segment: Segment, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
     for first in range(start, stop, _CHUNK_ROWS):
         last = min(first + _CHUNK_ROWS, stop)
-        yield first, np.ascontiguousarray(segment.scan[first:last], np.float32)
+        yield first, segment.info.storage.decode(segment.scan[first:last], "float32")

@@ -13,10 +13,10 @@ import faiss as typed_faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from bedplate.codecs import Vectors
 from bedplate.wire.registry import Metric
 from bedplate_store.indexes.selection import RowSelection
 from bedplate_store.scoring import Rows, Scores, best
-from bedplate_store.segment_files import VectorArray
 
 # The stubs that faiss ships lack half of what it exports.
 faiss: Any = typed_faiss
@@ -80,7 +80,7 @@ def search_raw(
 class FlatRows:
     """Vectors [R, D] in memory, float16 or float32, as FAISS scans and scores them: exact, and not copied."""
 
-    def __init__(self, vectors_RD: VectorArray, metric: Metric) -> None:
+    def __init__(self, vectors_RD: Vectors, metric: Metric) -> None:
         self.metric: Metric = metric
         self.vectors = vectors_RD
         dim = vectors_RD.shape[1]
@@ -125,7 +125,7 @@ class FlatRows:
             return np.full(empty, -np.inf, np.float32), np.full(empty, -1, np.int64)
         few = among.prepared.get("gathered")
         if few is None:
-            few = among.prepared["gathered"] = FlatRows(among.gathered(self.vectors), self.metric)
+            few = among.prepared["gathered"] = FlatRows(self.vectors[among.rows], self.metric)
         scores, places = few.search(queries_QD, k)
         return scores, np.where(places < 0, -1, among.rows[places])
 

@@ -5,6 +5,7 @@ Legend: Q queries, K results, R rows, D dimension.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.registry import Metric
+from bedplate_store.indexes.compressed_rows import CompressedRows, flat_rows
 from bedplate_store.indexes.documents import BuiltKind, IndexDocument
 from bedplate_store.indexes.efforts import ChosenEffort, Effort, choose, read_points
-from bedplate_store.indexes.faiss_views import FlatRows, faiss, search_raw, selector
+from bedplate_store.indexes.faiss_views import faiss, search_raw, selector
 from bedplate_store.indexes.port import VectorIndex
 from bedplate_store.indexes.selection import RowSelection
 from bedplate_store.scoring import Rows, Scores
@@ -34,7 +36,7 @@ class FlatIndex:
         self.kind: BuiltKind = "flat"
         self.parameters: Mapping[str, Any] = {}
         self.rows = segment.info.rows
-        self._flat = FlatRows(segment.scan, metric)
+        self._flat = flat_rows(segment.scan, metric, segment.info.storage)
 
     def search(
         self,
@@ -58,9 +60,11 @@ class FaissIndex:
         self.rows = segment.info.rows
         self._metric: Metric = metric
         self._segment = segment
-        self._exact = FlatRows(segment.vectors, metric)
+        self._exact = flat_rows(segment.vectors, metric, segment.info.storage)
         self._refines = bool(document.parameters["codes"])
-        if self._refines:
+        if isinstance(self._exact, CompressedRows):
+            self._index = index  # FAISS cannot read such rows: candidates are scored again here
+        elif self._refines:
             self._index = faiss.IndexRefine(index, self._exact.index)
         else:
             # A graph without vectors of its own walks over the segment's.
@@ -96,14 +100,21 @@ class FaissIndex:
     def _search(
         self, queries_QD: NDArray[np.float32], k: int, parameters: Any, among: RowSelection | None
     ) -> tuple[Scores, Rows]:
-        scores, rows = search_raw(self._index, queries_QD, k, self._metric, parameters)
+        scores, rows = self._ranked(queries_QD, k, parameters)
         needed = min(k, self.rows if among is None else among.count)
         if len(rows) and needed and rows[:, needed - 1].min() < 0:
             # It could not reach enough of the selected rows (a neighbourhood deleted as a whole).
             short = rows[:, needed - 1] < 0
-            scan = FlatRows(self._segment.scan, self._metric)
+            scan = flat_rows(self._segment.scan, self._metric, self._segment.info.storage)
             scores[short], rows[short] = scan.search(queries_QD[short], k, among)
         return scores, rows
+
+    def _ranked(self, queries_QD: NDArray[np.float32], k: int, parameters: Any) -> tuple[Scores, Rows]:
+        if not isinstance(self._exact, CompressedRows):
+            return search_raw(self._index, queries_QD, k, self._metric, parameters)
+        candidates, base = parameters
+        _, rows = search_raw(self._index, queries_QD, candidates, self._metric, base)
+        return self._exact.rescore(queries_QD, rows, k)
 
     def _parameters(self, k: int, ef: int | None, recall: float | None, among: RowSelection | None) -> Any:
         kept = self._prepared if among is None else among.prepared
@@ -124,12 +135,15 @@ class FaissIndex:
         return choose(self._points, k, target, share=share, ef_max=self._ef_max)
 
     def _parameters_of(self, effort: Effort, k: int, among: RowSelection | None) -> Any:
+        candidates = math.ceil(k * effort.refine_factor) if isinstance(self._exact, CompressedRows) else k
         options = {} if among is None else {"sel": selector(among)}
         base = (
             faiss.SearchParametersIVF(nprobe=effort.ef, **options)
             if self.kind == "ivf"
-            else faiss.SearchParametersHNSW(efSearch=max(effort.ef, k), **options)
+            else faiss.SearchParametersHNSW(efSearch=max(effort.ef, candidates), **options)
         )
+        if isinstance(self._exact, CompressedRows):
+            return candidates, base
         if not self._refines:
             return base
         return faiss.IndexRefineSearchParameters(k_factor=effort.refine_factor, base_index_params=base)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate_store.segment_files import VectorArray
+from bedplate.stored_vectors import StoredRows
 
 
 class RowSelection:
@@ -41,7 +41,7 @@ class RowSelection:
         """The mask, one bit a row, the lowest first."""
         return np.packbits(self.mask, bitorder="little")
 
-    def gathered(self, vectors: VectorArray) -> VectorArray:
-        """The selected rows' vectors [count, D], one after the other."""
-        gathered: VectorArray = vectors[self.rows]
+    def gathered(self, stored: StoredRows) -> StoredRows:
+        """The selected rows' vectors [count, W] as stored, one after the other."""
+        gathered: StoredRows = stored[self.rows]
         return gathered

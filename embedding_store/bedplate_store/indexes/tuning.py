@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.registry import Metric
+from bedplate_store.indexes.compressed_rows import flat_rows
 from bedplate_store.indexes.documents import BuiltKind, IndexDocument
 from bedplate_store.indexes.efforts import Effort, EffortPoint
-from bedplate_store.indexes.faiss_views import FlatRows
 from bedplate_store.indexes.searching import EF_MAX, FaissIndex, open_faiss
 from bedplate_store.segments import Segment
 
@@ -26,7 +26,7 @@ _QUERIES_AT = {10: HELD_BACK, 100: 200, 1000: 100}
 """How many of them are searched at each depth: the deeper, the more each one tells."""
 RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Besides the target of the index, what a request may ask for without a rebuild."""
-_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1.5, 2, 4), "": (1,)}
+_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1.5, 2, 4), "SQ4": (1.5, 2, 4, 8), "": (1,)}
 _EF_MIN: dict[BuiltKind, int] = {"flat": 1, "ivf": 1, "hnsw": 16}
 
 
@@ -54,9 +54,9 @@ def held_back_rows(rows: int, seed: int) -> NDArray[np.int64]:
 def hold_back(segment: Segment, metric: Metric, seed: int) -> HeldBack:
     """The held-back queries with their exact neighbours, by one scan of the segment."""
     own = held_back_rows(segment.info.rows, seed)
-    queries = segment.vectors[own].astype(np.float32)
+    queries = segment.info.storage.decode(segment.vectors[own], "float32")
     depths = [depth for depth in _QUERIES_AT if depth < segment.info.rows]
-    scores, found = FlatRows(segment.scan, metric).search(queries, depths[-1] + 1)
+    scores, found = flat_rows(segment.scan, metric, segment.info.storage).search(queries, depths[-1] + 1)
     # By its own row, not by its score: under the inner product a vector need not be its own nearest.
     scores[found == own[:, None]] = -np.inf
     scores = -np.sort(-scores, axis=1)

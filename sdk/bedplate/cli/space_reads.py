@@ -15,8 +15,9 @@ import typer
 
 from bedplate.cli.options import AsJson, client_of
 from bedplate.cli.output import print_json, row_bar, say, transfer_bar
-from bedplate.codecs import SCAN_COLUMNS, ScanBatch, ScanInfo, scan_batch_to_arrow, scan_schema
+from bedplate.codecs import SCAN_COLUMNS, ScanBatch, ScanInfo, VectorDtype, scan_batch_to_arrow, scan_schema
 from bedplate.errors import InvalidRequest
+from bedplate.stored_vectors import Storage
 from bedplate.wire.store import Space
 
 _Write = Callable[[ScanBatch], None]
@@ -110,7 +111,11 @@ def _writing(output: Path, space: Space, info: ScanInfo) -> Iterator[_Write]:
 
 
 def _schema(space: Space, info: ScanInfo) -> pa.Schema:
-    return scan_schema(info, space.key_type, space.dim, space.dtype, SCAN_COLUMNS)
+    return scan_schema(info, space.key_type, space.dim, _answers(space), SCAN_COLUMNS)
+
+
+def _answers(space: Space) -> VectorDtype:
+    return Storage(space.dtype, space.dim).answers
 
 
 @contextmanager
@@ -129,7 +134,7 @@ def _parquet(paths: list[Path], space: Space, info: ScanInfo) -> Iterator[_Write
 
 @contextmanager
 def _npy(paths: list[Path], space: Space, info: ScanInfo) -> Iterator[_Write]:
-    shapes = ((np.dtype(space.dtype), (info.rows, space.dim)), (np.dtype(np.int64), (info.rows,)))
+    shapes = ((np.dtype(_answers(space)), (info.rows, space.dim)), (np.dtype(np.int64), (info.rows,)))
     with open(paths[0], "wb") as vectors, open(paths[1], "wb") as keys:
         for file, (dtype, shape) in zip((vectors, keys), shapes, strict=True):
             header = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": shape}

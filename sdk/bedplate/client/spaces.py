@@ -32,6 +32,7 @@ from bedplate.codecs import (
     Keys,
     ScanBatch,
     SearchQueries,
+    VectorDtype,
     Vectors,
     as_keys,
     content_type,
@@ -48,7 +49,6 @@ from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, Invali
 from bedplate.references import SpaceReference
 from bedplate.space_data import SpaceData
 from bedplate.wire.filters import Filter
-from bedplate.wire.registry import Dtype
 from bedplate.wire.store import (
     EmbedAnswer,
     EmbedRequest,
@@ -191,7 +191,7 @@ class Spaces(Namespace[RunnerT]):
         self,
         reference: str,
         keys: AnyKeys,
-        dtype: Dtype | None = None,
+        dtype: VectorDtype | None = None,
         *,
         after: WriteAnswer | str | None = None,
     ) -> Steps[Lookup]:
@@ -199,7 +199,7 @@ class Spaces(Namespace[RunnerT]):
 
         Args:
             keys: N int64 or string keys, as the space's ``key_type`` says.
-            dtype: of the vectors in the answer; None: as stored.
+            dtype: of the vectors in the answer; None: as stored, float16 where that is compressed.
             after: a write, as answered by :meth:`upsert` or :meth:`delete`, or its token; it is seen.
 
         Raises:

@@ -11,7 +11,7 @@ from bedplate.wire.common import Name, Sha256, Time, WireModel
 
 Role = Literal["admin", "member"]
 VersionState = Literal["draft", "ready", "retired"]
-Dtype = Literal["float32", "float16"]
+Dtype = Literal["float32", "float16", "int8", "int4"]
 Metric = Literal["inner_product", "l2"]
 KeyType = Literal["int64", "string"]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.codecs import RAW, answer_dtype, decode_keys_raw, encode_search_answer_raw, lookup_parts_raw
+from bedplate.codecs import (
+    RAW,
+    VectorDtype,
+    answer_dtype,
+    decode_keys_raw,
+    encode_search_answer_raw,
+    lookup_parts_raw,
+)
 from bedplate_services import searches
 from bedplate_services.answers import headers_of
 from bedplate_services.auth import Authenticator
@@ -98,13 +105,14 @@ class Lane:
     def read(self, ask: Ask, body: bytes, located: Located) -> Asked:
         """What a body asks for. Raises what the ordinary path would raise."""
         if ask.verb == "lookup":
+            _dtype(ask, located)
             return decode_keys_raw(body)
         return searches.query_of(body, RAW, ask.parameters, located.reader.dim)
 
-    def begin(self, asked: Asked, located: Located, done: Done) -> None:
+    def begin(self, ask: Ask, asked: Asked, located: Located, done: Done) -> None:
         """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
         if not isinstance(asked, Query):
-            self._turns.submit(located.reader, asked, done)
+            self._turns.submit(located.reader, asked, _dtype(ask, located), done)
             return
         assert asked.vectors is not None
         self._queue.submit(located.reader, asked.vectors, asked.k, asked.ef, done)
@@ -119,7 +127,7 @@ class Lane:
         self, ask: Ask, located: Located, result: LookupResult, server_headers: ServerHeaders
     ) -> Buffers:
         reader = located.reader
-        dtype = answer_dtype(ask.accept, reader.dtype)
+        dtype = _dtype(ask, located)
         vectors, found = lookup_parts_raw(result.found, result.vectors, dtype)
         rows = len(result.found)
         shape = _Shape(
@@ -134,7 +142,12 @@ class Lane:
         body = encode_search_answer_raw(result.keys, result.scores)
         reader = located.reader
         shape = _Shape(
-            located.version, result.snapshot, reader.dim, reader.dtype, len(result.scores), len(body)
+            located.version,
+            result.snapshot,
+            reader.dim,
+            reader.storage.answers,
+            len(result.scores),
+            len(body),
         )
         return self._head(ask, shape, server_headers), body
 
@@ -154,6 +167,10 @@ class Lane:
             ours = self._headers[shape] = _lines(headers_of(media=RAW, **shape._asdict()))
         request_id = ask.request_id or new_request_id().encode()
         return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, request_id)
+
+
+def _dtype(ask: Ask, located: Located) -> VectorDtype:
+    return answer_dtype(ask.accept, located.reader.storage.answers)
 
 
 def _lines(headers: ServerHeaders) -> bytes:

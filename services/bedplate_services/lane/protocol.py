@@ -117,7 +117,7 @@ class LaneProtocol(HttpToolsProtocol):
         except Exception:  # noqa: BLE001  # whatever it is, the ordinary path meets it again and tells the client
             return False
         self._under_way = _UnderWay(ask, located, request, began)
-        self._lane.begin(asked, located, self._done)
+        self._lane.begin(ask, asked, located, self._done)
         return True
 
     def _done(self, outcome: Result | Exception) -> None:

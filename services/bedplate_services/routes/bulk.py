@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
+import numpy as np
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -89,8 +90,8 @@ async def scan_space(
         rows = part[start_row:]
         reference = f"{located.version}/{located.space}"
         info = ScanInfo(reference, scan.snapshot, scan.sequence, rows.start, len(rows))
-        schema = scan_schema(info, reader.key_type, reader.dim, reader.dtype, columns.split(","))
-        step = _step(batch_rows, reader.dim * (2 if reader.dtype == "float16" else 4))
+        schema = scan_schema(info, reader.key_type, reader.dim, reader.storage.answers, columns.split(","))
+        step = _step(batch_rows, reader.dim * np.dtype(reader.storage.answers).itemsize)
         length = scan_length(schema, scan.sizes(rows, step))
         return info, length, encode_scan(schema, scan.batches(rows, step, schema))
 
@@ -101,7 +102,7 @@ async def scan_space(
         HEADER_SNAPSHOT: str(info.snapshot),
         HEADER_SEQUENCE: str(info.sequence),
         HEADER_DIM: str(reader.dim),
-        HEADER_DTYPE: reader.dtype,
+        HEADER_DTYPE: reader.storage.answers,
         HEADER_ROWS: str(info.rows),
     }
     return StreamingResponse(ahead(chunks), headers=headers, media_type=ARROW)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,13 +155,14 @@ def _lookup(reader: SpaceReader, keys: Sequence[str]) -> tuple[NDArray[np.float3
     that is no such number is not found.
     """
     if reader.key_type == "string":
-        result = reader.lookup(list(keys))
-        return result.vectors.astype(np.float32), result.found
+        result = reader.lookup(list(keys), "float32")
+        return cast(NDArray[np.float32], result.vectors), result.found
     numbers = [_int64(key) for key in keys]
     askable = np.array([number is not None for number in numbers], np.bool_)
     vectors = np.zeros((len(keys), reader.dim), np.float32)
     found = np.zeros(len(keys), np.bool_)
-    result = reader.lookup(np.array([number for number in numbers if number is not None], np.int64))
+    asked = np.array([number for number in numbers if number is not None], np.int64)
+    result = reader.lookup(asked, "float32")
     vectors[askable], found[askable] = result.vectors, result.found
     return vectors, found
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from bedplate.codecs import ScanBatch, ScanDecoder, encode_keys_arrow
-from bedplate.segment_files import keys_of, unpack, vectors_of
+from bedplate.segment_files import keys_of, unpack
+from bedplate.stored_vectors import Storage
 from bedplate.wire.store import IndexSpecification
 from bedplate_store import collection, snapshots
 from bedplate_store.spaces import SpaceKey
@@ -236,7 +237,7 @@ def test_the_file_of_a_write_holds_all_its_columns(filled: World) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
         manifest, columns = unpack(np.frombuffer(data, np.uint8))
         assert (manifest["rows"], manifest["tombstones"]) == (segment["rows"], segment["tombstones"])
-        rows = vectors_of(columns["vectors"], segment["rows"], 4, "float32")
+        rows = Storage("float32", 4).of_bytes(columns["vectors"])
         keys = keys_of(columns["keys"], segment["rows"], "int64")
         gone = keys_of(columns["tombstones"], segment["tombstones"], "int64")
         assert (len(keys), len(rows), len(gone)) == (segment["rows"], segment["rows"], segment["tombstones"])

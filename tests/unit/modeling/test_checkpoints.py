@@ -3,6 +3,7 @@ executed."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -53,10 +54,20 @@ def test_the_signature_names_inputs_tasks_and_spaces(checkpoint: Path) -> None:
     signature = json.loads((checkpoint / "signature.json").read_text())
     assert signature["architecture"] == "hstu-foundation"
     assert signature["tasks"] == ["main", "action", "surface/feed", "surface/reels"]
-    assert signature["spaces"]["tae"] == {"dim": 16, "dtype": "float32", "metric": "inner_product"}
+    assert signature["spaces"]["tae"] == {"dim": 16, "dtype": "float16", "metric": "inner_product"}
     assert set(signature["spaces"]) == {"tae", "item", "user"}
     assert signature["inputs"]["max_history"] == 24
     assert signature["tensors"]["main_head.weight"] == {"dtype": "F32", "shape": [1, 16]}
+
+
+def test_compressed_spaces_leave_the_logged_embeddings_as_numbers(random_model: RandomModel) -> None:
+    model = random_model("research")
+    model.config = dataclasses.replace(model.config, storage_dtype="int8")
+    assert {name: space.dtype for name, space in signature_of(model).spaces.items()} == {
+        "tae": "float16",
+        "item": "int8",
+        "user": "int8",
+    }
 
 
 def test_equal_models_give_equal_bytes(checkpoint: Path, tmp_path: Path, random_model: RandomModel) -> None:

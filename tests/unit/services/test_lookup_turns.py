@@ -18,15 +18,15 @@ class Reader:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    def lookup(self, keys: Any) -> LookupResult:
+    def lookup(self, keys: Any, dtype: str) -> LookupResult:
         self.calls.append(len(keys))
         if (keys < 0).any():
             raise KeyTypeMismatch("not of this space.")
-        return LookupResult(keys % 2 == 0, keys[:, None].astype(np.float32), 3, 4)
+        return LookupResult(keys % 2 == 0, keys[:, None].astype(dtype), 3, 4)
 
 
 def submit(turns: LookupTurns, reader: Reader, outcomes: list[Any], *keys: int) -> None:
-    turns.submit(cast(SpaceReader, reader), np.array(keys), outcomes.append)
+    turns.submit(cast(SpaceReader, reader), np.array(keys), "float32", outcomes.append)
 
 
 def test_each_gets_its_own_part() -> None:

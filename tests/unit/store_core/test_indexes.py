@@ -12,7 +12,6 @@ from bedplate.wire.store import IndexSpecification
 from bedplate_store.indexes import (
     BuiltIndex,
     FlatIndex,
-    FlatRows,
     RowSelection,
     VectorIndex,
     build_index,
@@ -20,6 +19,7 @@ from bedplate_store.indexes import (
     open_index,
     searching,
 )
+from bedplate_store.indexes.faiss_views import FlatRows
 from bedplate_store.indexes.tuning import hold_back
 from bedplate_store.mapping import sha256_file
 from bedplate_store.objects import LocalObjectStore
@@ -85,7 +85,9 @@ def test_a_scan_is_exact(metric: str, dtype: str, make: Callable[..., Segment]) 
     assert np.allclose(np.take_along_axis(expected, rows, axis=1), scores, atol=1e-3)
     expected[:, dead] = -np.inf
     assert np.allclose(-np.sort(-expected, axis=1)[:, :5], scores, atol=1e-3)
-    assert np.allclose(score_candidates(queries, segment.vectors, rows, metric), scores, atol=1e-3)
+    assert np.allclose(
+        score_candidates(queries, segment.vectors, segment.info.storage, rows, metric), scores, atol=1e-3
+    )
 
 
 def test_a_scan_of_fewer_rows_than_asked_for_is_padded() -> None:
@@ -120,7 +122,12 @@ def test_faiss_over_the_segments_own_vectors_scores_as_the_reference(
     assert np.allclose(scores, expected, rtol=1e-5, atol=1e-5)
     # Where rows tie within rounding their order may differ; the rows found have the scores said.
     assert ((rows < 0) == (expected_rows < 0)).all()
-    assert np.allclose(score_candidates(asked, segment.scan, rows, metric), scores, rtol=1e-5, atol=1e-5)
+    assert np.allclose(
+        score_candidates(asked, segment.scan, segment.info.storage, rows, metric),
+        scores,
+        rtol=1e-5,
+        atol=1e-5,
+    )
     assert mask[rows[rows >= 0]].all()
 
 
@@ -173,7 +180,10 @@ def test_every_kind_reaches_the_recall_target(
         recall = (scores >= exact[:, k - 1 :] - 1e-3).mean()
         assert recall >= 0.93
         assert np.allclose(
-            score_candidates(queries, segment.vectors, rows, metric), scores, rtol=1e-5, atol=1e-5
+            score_candidates(queries, segment.vectors, segment.info.storage, rows, metric),
+            scores,
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
