@@ -95,7 +95,7 @@ class FaissIndex:
 
     def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
         """Search at exactly this effort, and make up for nothing it misses: what tuning measures."""
-        return search_raw(self._index, queries_QD, k, self._metric, self._parameters_of(effort, k, None))
+        return self._ranked(queries_QD, k, self._parameters_of(effort, k, None))
 
     def _search(
         self, queries_QD: NDArray[np.float32], k: int, parameters: Any, among: RowSelection | None

@@ -20,11 +20,11 @@ class Space:
     keys: list[Any]
     dim: int = 2
 
-    def lookup(self, keys: Any) -> LookupResult:
+    def lookup(self, keys: Any, dtype: str) -> LookupResult:
         if self.key_type == "int64":
             assert keys.dtype == np.int64
         found = np.array([key in self.keys for key in keys], np.bool_)
-        return LookupResult(found, np.ones((len(keys), 2), np.float16) * found[:, None], 1, 1)
+        return LookupResult(found, np.ones((len(keys), 2), dtype) * found[:, None], 1, 1)
 
 
 @pytest.mark.parametrize(
