@@ -12,6 +12,7 @@ from bedplate.references import VersionReference
 from bedplate.wire.registry import Dtype, KeyType, Metric, SpaceSignature
 from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
 from bedplate_store import items, jobs, sequences, snapshots, spaces, timelines
+from bedplate_store.compression import sample_rows
 from bedplate_store.database import ReadSession, WriteSession
 from bedplate_store.index_stages import index_stages
 from bedplate_store.key_ranges import KeyRange
@@ -96,7 +97,11 @@ def plan_embed(
     if not ranges:
         raise Conflict(_nothing_to_embed(plan))
     rows = sum(each.count for each in ranges)
-    partitions = [jobs.PartitionSpec({"start": each.start, "end": each.end}, each.count) for each in ranges]
+    sample = sample_rows(len(ranges))
+    partitions = [
+        jobs.PartitionSpec({"start": each.start, "end": each.end, "sample": sample}, each.count)
+        for each in ranges
+    ]
     return jobs.create(
         session,
         kind=KIND,

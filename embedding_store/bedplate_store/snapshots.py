@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from bedplate.errors import Conflict, SnapshotMoved
-from bedplate.wire.store import IndexSpecification, Snapshot
+from bedplate.wire.store import Compression, IndexSpecification, Snapshot
 from bedplate_store.base_indexes import index_base
+from bedplate_store.compression import measure
 from bedplate_store.database import Database, ReadSession, WriteSession
 from bedplate_store.indexes import IndexDocument, index_key
 from bedplate_store.liveness import hold_collection
@@ -44,13 +45,24 @@ class PreparedSnapshot:
     covers_sequence: int
     expected_snapshot: int | None
     specification: IndexSpecification | None
+    compression: Compression | None = None
 
     @classmethod
     def of(
-        cls, base: Base, index: IndexDocument | None, specification: IndexSpecification | None
+        cls,
+        base: Base,
+        index: IndexDocument | None,
+        specification: IndexSpecification | None,
+        compression: Compression | None = None,
     ) -> PreparedSnapshot:
         return cls(
-            base.space, base.segment, index, base.covers_sequence, base.expected_snapshot, specification
+            base.space,
+            base.segment,
+            index,
+            base.covers_sequence,
+            base.expected_snapshot,
+            specification,
+            compression,
         )
 
     @property
@@ -68,11 +80,13 @@ class PreparedSnapshot:
             "covers_sequence": self.covers_sequence,
             "expected_snapshot": self.expected_snapshot,
             "specification": None if self.specification is None else self.specification.model_dump(),
+            "compression": None if self.compression is None else self.compression.model_dump(),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PreparedSnapshot:
         index, specification = document["index"], document["specification"]
+        compression = document["compression"]
         return cls(
             space=SpaceKey.parse(document["space"]),
             segment=SegmentInfo.from_json(document["segment"]),
@@ -80,6 +94,7 @@ class PreparedSnapshot:
             covers_sequence=document["covers_sequence"],
             expected_snapshot=document["expected_snapshot"],
             specification=None if specification is None else IndexSpecification.model_validate(specification),
+            compression=None if compression is None else Compression.model_validate(compression),
         )
 
 
@@ -92,11 +107,13 @@ def prepare(
     specification: IndexSpecification | None,
     *,
     covers_sequence: int | None = None,
+    samples: Sequence[str] = (),
     seed: int = 0,
 ) -> PreparedSnapshot:
     """All steps to a snapshot but publishing it: :func:`fold` and :func:`index_base`, in this process.
 
-    ``specification`` None: no index; searches scan. Slow, holds no transaction, changes nothing that readers
+    ``specification`` None: no index; searches scan. ``samples``: what the partitions of a compressed space
+    kept, see :mod:`bedplate_store.compression`. Slow, holds no transaction, changes nothing that readers
     see; running it twice is harmless.
 
     Raises:
@@ -106,7 +123,8 @@ def prepare(
     index = None
     if specification is not None:
         index = index_base(objects, cache_dir, base, specification, seed=seed)
-    return PreparedSnapshot.of(base, index, specification)
+    compression = measure(objects, cache_dir, base.segment, samples, base.metric)
+    return PreparedSnapshot.of(base, index, specification, compression)
 
 
 def publish(
@@ -206,6 +224,7 @@ def _insert(
         rows=prepared.segment.rows,
         bytes=prepared.segment.bytes + (0 if index is None else index.bytes),
         specification=None if prepared.specification is None else prepared.specification.model_dump(),
+        compression=_compression(previous, prepared),
         covers_sequence=prepared.covers_sequence,
         covers_rows=space.written_rows - _rows_after(session, space.id, prepared.covers_sequence),
         job=job,
@@ -220,6 +239,13 @@ def _insert(
     return row
 
 
+def _compression(previous: SnapshotRow | None, prepared: PreparedSnapshot) -> dict[str, Any] | None:
+    """Compaction embeds nothing: what was measured last still tells of nearly all rows."""
+    if prepared.compression is not None:
+        return prepared.compression.model_dump()
+    return None if previous is None else previous.compression
+
+
 def _document(key: SpaceKey, row: SnapshotRow) -> Snapshot:
     index = None if row.index is None else IndexDocument.from_json(row.index)
     return Snapshot(
@@ -232,6 +258,7 @@ def _document(key: SpaceKey, row: SnapshotRow) -> Snapshot:
         index_parameters={} if index is None else index.parameters,
         recall_at_10=None if index is None else index.recall_at_10,
         recall_at_100=None if index is None else index.recall_at_100,
+        compression=None if row.compression is None else Compression.model_validate(row.compression),
         job=row.job,
         published_at=row.published_at,
     )

@@ -20,6 +20,12 @@ _SURFACE = {"name": "feed", "team": "feed-team", "description": "the home feed"}
 _FOUNDATION = {"name": "core", "team": "foundation-team", "description": "HSTU over all surfaces"}
 _EXPERT = {"name": "feed-ranker", "surface": "feed", "description": "light HSTU on the TAE"}
 _TOKEN = {"id": 3, "team": "feed-team", "role": "member", "description": "training jobs", "created_at": _T0}
+_COMPRESSION = {
+    "rows": 3706,
+    "relative_error_mean": 0.0064,
+    "relative_error_p99": 0.0091,
+    "recall_at_10": 0.988,
+}
 _SPACE = {"dim": 64, "dtype": "float16", "metric": "inner_product", "entity": "item", "key_type": "string"}
 _SPACE_FILE = {
     "name": "vectors",
@@ -198,6 +204,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "pending_rows": 0,
         "updated_at": _T0,
     },
+    store.Compression: _COMPRESSION,
     store.Snapshot: {
         "reference": "core@7/item",
         "snapshot": 2,
@@ -207,6 +214,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "index_kind": "flat",
         "index_parameters": {},
         "recall_at_10": 1.0,
+        "compression": _COMPRESSION,
         "job": _ID,
         "published_at": _T0,
     },

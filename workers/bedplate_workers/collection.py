@@ -44,9 +44,9 @@ def unpublished_digests(session: ReadSession) -> set[str]:
 
 
 def _digests(document: Mapping[str, Any]) -> Iterator[str]:
-    """An embedded partition names its segment; a base, a trained index, a part of one and a prepared snapshot
-    document theirs."""
-    for member in ("segment", "index", "trained", "part"):
+    """An embedded partition names its segment and its sample; a base, a trained index, a part of one and a
+    prepared snapshot document theirs."""
+    for member in ("segment", "sample", "index", "trained", "part"):
         value = document.get(member)
         if isinstance(value, str):
             yield value

@@ -13,7 +13,7 @@ from bedplate.wire.registry import KeyType
 from bedplate_modeling.events import History
 from bedplate_modeling.requests import UserRequest
 from bedplate_modeling.runtime import FoundationRuntime
-from bedplate_store import items, jobs, segments, snapshots, spaces, timelines
+from bedplate_store import compression, items, jobs, segments, snapshots, spaces, timelines
 from bedplate_store.database import WriteSession
 from bedplate_store.embedding_jobs import EmbedPlan
 from bedplate_store.index_stages import ASSEMBLE
@@ -46,14 +46,17 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
         keys += part_keys
         vectors.append(part_vectors)
         progress(len(keys))
+    typed = _typed(keys, plan.key_type, plan.reference)
+    whole = np.concatenate(vectors) if vectors else np.zeros((0, plan.dim), np.float32)
     info = segments.write_segment(
         workplace.objects,
-        keys=_typed(keys, plan.key_type, plan.reference),
-        vectors=np.concatenate(vectors) if vectors else np.zeros((0, plan.dim), np.float32),
+        keys=typed,
+        vectors=whole,
         dtype=plan.dtype,
         key_type=plan.key_type,
     )
-    return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes})
+    sample = compression.keep_sample(workplace.objects, typed, whole, info, claim.params["sample"])
+    return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes, "sample": sample})
 
 
 def publish(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
@@ -91,7 +94,13 @@ def _prepare(workplace: Workplace, claim: Claim) -> PreparedSnapshot:
         [each["segment"] for each in embedded],
         plan.index,
         covers_sequence=plan.covers_sequence,
+        samples=samples_of(embedded),
     )
+
+
+def samples_of(embedded: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the partitions kept uncompressed, by their results."""
+    return [each["sample"] for each in embedded if each["sample"] is not None]
 
 
 Part = tuple[list[str], NDArray[np.float32]]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedplate_store import base_indexes, jobs, snapshot_bases
+from bedplate_store import base_indexes, compression, jobs, snapshot_bases
 from bedplate_store.base_indexes import IndexFile
 from bedplate_store.embedding_jobs import EmbedPlan
 from bedplate_store.index_stages import ADD, MERGE, TRAIN
 from bedplate_store.leases import Claim
 from bedplate_store.snapshot_bases import Base
 from bedplate_store.snapshots import PreparedSnapshot
+from bedplate_workers.embed import samples_of
 from bedplate_workers.handlers import Finish, Progress, Workplace, result
 
 
@@ -60,13 +61,15 @@ def add(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
 
 
 def assemble(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
-    """Merge the parts, or build an index that has none, tune it and measure its recall."""
+    """Merge the parts, or build an index that has none; measure its recall, and what compression cost."""
     plan = EmbedPlan.from_json(claim.job_params)
     added = _results(workplace, claim, ADD) if "parts" in claim.params else []
     parts = [IndexFile.from_json(each["part"]) for each in added if each["part"] is not None]
     base = _base(workplace, claim)
     index = base_indexes.index_base(workplace.objects, workplace.cache_dir, base, plan.index, parts)
-    return result(PreparedSnapshot.of(base, index, plan.index).to_json())
+    samples = samples_of(_results(workplace, claim, "embed"))
+    cost = compression.measure(workplace.objects, workplace.cache_dir, base.segment, samples, base.metric)
+    return result(PreparedSnapshot.of(base, index, plan.index, cost).to_json())
 
 
 def _base(workplace: Workplace, claim: Claim) -> Base:

@@ -59,6 +59,7 @@ class SnapshotRow(Base):
     rows: Mapped[int] = mapped_column("row_count", BigInteger)
     bytes: Mapped[int] = mapped_column("byte_count", BigInteger)
     specification: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    compression: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     covers_sequence: Mapped[int] = mapped_column(BigInteger)
     covers_rows: Mapped[int] = mapped_column(BigInteger)
     job: Mapped[str | None] = mapped_column(key_text(64))

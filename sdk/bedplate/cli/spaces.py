@@ -63,16 +63,22 @@ def show_space(context: typer.Context, reference: str, json: AsJson = False) -> 
 
 @command(spaces, "snapshots", "bedplate spaces snapshots core@7/item")
 def snapshots(context: typer.Context, reference: str, json: AsJson = False) -> None:
-    """List what was published, with the recall as measured."""
+    """List what was published, with recall and cost of compression as measured.
+
+    ERROR is the mean distance that compressing moved a vector, over its length; LEFT is the recall@10 of an
+    exact search after it.
+    """
     show_list(
         client_of(context).spaces.snapshots(reference),
-        ("SNAPSHOT", "ROWS", "BYTES", "INDEX", "RECALL@10", "JOB", "PUBLISHED"),
+        ("SNAPSHOT", "ROWS", "BYTES", "INDEX", "RECALL@10", "ERROR", "LEFT", "JOB", "PUBLISHED"),
         lambda one: (
             one.snapshot,
             one.rows,
             one.bytes,
             one.index_kind,
             one.recall_at_10,
+            None if one.compression is None else round(one.compression.relative_error_mean, 4),
+            None if one.compression is None else one.compression.recall_at_10,
             one.job,
             one.published_at,
         ),

@@ -36,6 +36,17 @@ class Space(WireModel):
     updated_at: datetime
 
 
+class Compression(WireModel):
+    """What compression cost, measured on a sample of the rows as they were embedded."""
+
+    rows: int = Field(description="sampled rows")
+    relative_error_mean: float = Field(description="of the Euclidean distance moved, over the length")
+    relative_error_p99: float
+    recall_at_10: float | None = Field(
+        description="of an exact search of the compressed sample, against the uncompressed one"
+    )
+
+
 class Snapshot(WireModel):
     reference: str
     snapshot: int
@@ -46,6 +57,10 @@ class Snapshot(WireModel):
     index_parameters: dict[str, Any]
     recall_at_10: float | None = Field(description="measured against exact search on held-back rows")
     recall_at_100: float | None = Field(default=None, description="the same for the nearest hundred")
+    compression: Compression | None = Field(
+        default=None,
+        description="of int8 and int4 spaces, from the last embedding; None: not compressed or not embedded",
+    )
     job: str | None
     published_at: datetime
 

@@ -49,7 +49,7 @@ def plan(
             session,
             version=VersionReference("core", "1"),
             space=space,
-            signature=SpaceSignature(dim=8, dtype="float32", **signature),
+            signature=SpaceSignature(**{"dim": 8, "dtype": "float32", **signature}),
             request=EmbedRequest(partitions=partitions, index=index),
             team="core-team",
             now=bench.clock(),
@@ -339,3 +339,35 @@ def test_integer_keys_fill_an_int64_space(bench: Any, tmp_path: Path) -> None:
     finished(bench, plan(bench, "item", partitions=2, key_type="int64"))
     found = reader(bench, tmp_path).lookup(np.array([-3, 9, 10, 11]))
     assert found.found.tolist() == [True, True, True, False]
+
+
+@pytest.mark.usefixtures("foundation")
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_compressed_space_says_what_it_cost(bench: Any, tmp_path: Path, dtype: Any) -> None:
+    put_items(bench, KEYS)
+    job = plan(bench, "item", dtype=dtype)
+    state = finished(bench, job)
+    assert state.result is not None
+    cost = state.result["compression"]
+    assert cost["rows"] == len(KEYS)
+    assert 0 < cost["relative_error_mean"] < (0.02 if dtype == "int8" else 0.2)
+    assert cost["relative_error_mean"] <= cost["relative_error_p99"]
+    assert 0.5 < cost["recall_at_10"] <= 1
+    with bench.workplace.store.read() as session:
+        samples = [each["sample"] for each in jobs.results(session, job.id, "embed")]
+    assert all(bench.workplace.objects.list(f"segments/{sample}/") for sample in samples)
+    # Compaction measures nothing anew and forgets nothing.
+    Writes(bench.workplace.store, bench.workplace.objects).upsert(
+        **SPACE._asdict(), keys=["by-hand"], vectors=np.ones((1, 8)), now=bench.clock()
+    )
+    compacted = compaction.compact(
+        bench.workplace.store,
+        bench.workplace.objects,
+        tmp_path / "compacting",
+        **SPACE._asdict(),
+        specification=None,
+        job=None,
+        now=bench.clock(),
+    )
+    assert compacted.compression is not None
+    assert compacted.compression.model_dump() == cost

@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("row_count", sa.BigInteger(), nullable=False),
         sa.Column("byte_count", sa.BigInteger(), nullable=False),
         sa.Column("specification", sa.JSON(), nullable=True),
+        sa.Column("compression", sa.JSON(), nullable=True),
         sa.Column("covers_sequence", sa.BigInteger(), nullable=False),
         sa.Column("covers_rows", sa.BigInteger(), nullable=False),
         sa.Column("job", key_text(64), nullable=True),
