@@ -25,6 +25,8 @@ from bedplate_store.tables.spaces import SnapshotRow
 
 WARM_BYTES_MAX = 4 << 30
 """More is not read ahead: it would push out of memory what is being served."""
+STEP_BYTES = 16 << 20
+STEP_WRITES = 128
 _CHUNK_BYTES = 1 << 20
 _PAGE_BYTES = 4096
 _QUERIES = 4
@@ -100,10 +102,20 @@ def reader_of(
 
 
 def extended(reader: SpaceReader, state: SpaceState, objects: ObjectStore, cache_dir: Path) -> SpaceReader:
-    """``reader`` with the writes that it lacks on top, still on its own snapshot; itself if they are gone."""
+    """``reader`` one step further: with some of the writes that it lacks on top, oldest first, still on its
+    own snapshot; itself if they are gone.
+
+    A step ends at ``STEP_BYTES`` or ``STEP_WRITES``, so that a write is shown without waiting for all that
+    came after it: a reader that took everything at once would be further behind after each refresh.
+    """
     if not state.behind:
         return reader
-    writes = [open_segment(objects, digest, cache_dir) for digest in state.behind]
+    writes: list[Segment] = []
+    for digest in state.behind[:STEP_WRITES]:
+        writes.append(open_segment(objects, digest, cache_dir))
+        if sum(write.vectors.nbytes for write in writes) >= STEP_BYTES:
+            break
+    whole = len(writes) == len(state.behind)
     return SpaceReader(
         space=reader.space,
         dim=reader.dim,
@@ -111,7 +123,7 @@ def extended(reader: SpaceReader, state: SpaceState, objects: ObjectStore, cache
         metric=reader.metric,
         key_type=reader.key_type,
         snapshot=reader.snapshot,
-        sequence=state.row.sequence,
+        sequence=state.row.sequence if whole else reader.sequence + len(writes),
         base=reader.base,
         index=reader.index,
         overlay=reader.overlay.extended(writes),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,12 +40,14 @@ __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders
 
 logger = logging.getLogger(__name__)
 
+LAG_REFRESHES = 2
 _LOAD_ATTEMPTS = 3
 _FAULTS = (SQLAlchemyError, OSError, Unavailable, StorageFull, InternalError)
 _PRUNE_SECONDS = 600.0
 _CACHED_UNUSED = timedelta(hours=1)
 _RETRY_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
+_WRITES_UNDER_LOCK = 8
 _FAILURES = (BedplateError, OSError, SQLAlchemyError)
 
 
@@ -53,20 +55,36 @@ _FAILURES = (BedplateError, OSError, SQLAlchemyError)
 class _Entry:
     """The newest reader of a space; ``lock`` lets one thread at a time make a newer one.
 
-    ``asked_at`` is None for what was opened ahead and nobody has asked for.
+    ``asked_at`` is None for what was opened ahead and nobody has asked for; ``whole_at`` is when the reader
+    last had all that was committed.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     reader: SpaceReader | None = None
     checked_at: float = 0.0
+    whole_at: float = 0.0
     asked_at: float | None = None
+
+    def show(self, reader: SpaceReader, checked_at: float, *, whole: bool) -> None:
+        """Have requests answered by ``reader`` from now on."""
+        self.reader, self.checked_at = reader, checked_at
+        if whole:
+            self.whole_at = checked_at
+
+
+class _Step(NamedTuple):
+    """A space's reader after a refresh, and whether it is still behind what was committed when we looked."""
+
+    reader: SpaceReader
+    behind: bool
 
 
 class SpaceReaders:
     """Readers by space; may be used by several threads at once.
 
     A reader is at most ``refresh_seconds`` behind the database. Between :meth:`start` and :meth:`close` two
-    threads keep it so, and :meth:`get` costs a dictionary access. One brings new writes. The other opens
+    threads keep it so, and :meth:`get` costs a dictionary access. One brings new writes, many of them in
+    steps, each shown at once. The other opens
     newer snapshots aside, as long as that takes, while the old one serves on with all writes; it also opens
     what is about to be asked for, and lets go what nobody has asked for in ``keep_seconds``. Without the
     threads :meth:`get` looks itself. A database or object store that cannot be read, a damaged object and a
@@ -118,11 +136,34 @@ class SpaceReaders:
             patience = 3 if _alive(self._refreshing) else 1
             if entry.asked_at - entry.checked_at < patience * self._refresh_seconds:
                 return entry.reader
-        return self._refresh(key, force=False)
+        return self._refresh(key)
 
     def refresh_now(self, foundation: str, version: int, space: str) -> SpaceReader:
         """A reader that sees every write acknowledged before this call, or an error: never an older one."""
-        return self._refresh(SpaceKey(foundation, version, space), force=True)
+        return self._refresh(SpaceKey(foundation, version, space), whole=True)
+
+    def current(self, reader: SpaceReader) -> SpaceReader:
+        """The newest reader of the same space that is open here, without looking for a newer one; ``reader``
+        itself where the space was let go.
+        """
+        entry = self._entries.get(reader.space)
+        return reader if entry is None or entry.reader is None else entry.reader
+
+    def keep_up(self, space: SpaceKey) -> None:
+        """Refresh the space's reader here, if there is one that has lagged for ``LAG_REFRESHES`` refreshes.
+
+        For who has written: while reading falls behind writing, writers wait here instead of widening the
+        gap, and the processor is the reader's.
+        """
+        entry = self._entries.get(space)
+        if entry is None or entry.reader is None or not _alive(self._refreshing):
+            return
+        if self._clock() - entry.whole_at <= LAG_REFRESHES * self._refresh_seconds:
+            return
+        try:
+            self._renew(space, entry, ask=True, whole=True)
+        except _FAILURES:
+            logger.exception("space %s could not be refreshed after a write", space)
 
     def opened(self) -> dict[SpaceKey, OpenSpace]:
         """What this process has open."""
@@ -190,15 +231,26 @@ class SpaceReaders:
 
     def _run(self) -> None:
         pruned_at = self._clock()
-        while not self._stopped.wait(self._refresh_seconds / 2):
+        pause = self._refresh_seconds / 2
+        while not self._stopped.wait(pause):
             if self._clock() - pruned_at > _PRUNE_SECONDS:
                 pruned_at = self._clock()
                 self.prune_cache(datetime.now(UTC) - _CACHED_UNUSED)
-            for key, entry in list(self._entries.items()):
-                try:
-                    self._renew(key, entry, force=True)
-                except _FAILURES:
-                    logger.exception("space %s could not be refreshed", key)
+            behind = self._refresh_round()
+            pause = 0.0 if behind else self._refresh_seconds / 2
+
+    def _refresh_round(self) -> bool:
+        """Bring each space one step closer to the database; whether one of them needs another step.
+
+        One space's many writes do not hold up another's few.
+        """
+        behind = False
+        for key, entry in list(self._entries.items()):
+            try:
+                behind |= self._renew(key, entry, ask=True).behind
+            except _FAILURES:
+                logger.exception("space %s could not be refreshed", key)
+        return behind
 
     def _run_ahead(self) -> None:
         try:
@@ -227,53 +279,62 @@ class SpaceReaders:
             if self._stopped.is_set():
                 return
             try:
-                self._refresh(key, force=False)
+                self._refresh(key)
             except _FAILURES:
                 logger.exception("space %s could not be opened", key)
 
-    def _refresh(self, key: SpaceKey, *, force: bool) -> SpaceReader:
+    def _refresh(self, key: SpaceKey, *, whole: bool = False) -> SpaceReader:
         entry = self._entries.setdefault(key, _Entry())
         entry.asked_at = self._clock()
-        return self._renew(key, entry, force=force)
+        return self._renew(key, entry, ask=whole, whole=whole).reader
 
-    def _renew(self, key: SpaceKey, entry: _Entry, *, force: bool) -> SpaceReader:
-        # While one thread opens a newer snapshot, the others go on with the one they have.
-        if not entry.lock.acquire(blocking=force or entry.reader is None):
-            return cast(SpaceReader, entry.reader)
+    def _renew(self, key: SpaceKey, entry: _Entry, *, ask: bool, whole: bool = False) -> _Step:
+        """Take a step, or with ``whole`` all that it takes to see what is committed now; each is shown at
+        once. ``ask`` the database even if the reader is fresh.
+        """
+        # While one thread refreshes a space, the others go on with the reader they have.
+        if not entry.lock.acquire(blocking=whole or entry.reader is None):
+            return _Step(cast(SpaceReader, entry.reader), behind=False)
         try:
-            checked_at = self._clock()
-            fresh = entry.reader is not None and checked_at - entry.checked_at < self._refresh_seconds
-            if fresh and not force:
-                return cast(SpaceReader, entry.reader)
-            entry.reader = self._load(key, entry.reader)
-            entry.checked_at = checked_at
-            return entry.reader
+            wanted = None
+            while True:
+                checked_at = self._clock()
+                fresh = entry.reader is not None and checked_at - entry.checked_at < self._refresh_seconds
+                if fresh and not ask:
+                    return _Step(cast(SpaceReader, entry.reader), behind=False)
+                reader, committed = self._load(key, entry.reader)
+                entry.show(reader, checked_at, whole=reader.sequence >= committed)
+                wanted = committed if wanted is None else wanted
+                if not whole or reader.sequence >= wanted:
+                    return _Step(reader, behind=reader.sequence < committed)
         except (NotFound, SpaceNotReady):
             # Not remembered: names that do not exist must not pile up.
             self._entries.pop(key, None)
             raise
         except _FAULTS:
             # Not asked again at once: trying may take as long as the object store's retries.
-            entry.checked_at = self._clock()
-            if entry.reader is None or force:
+            entry.checked_at = entry.whole_at = self._clock()
+            if entry.reader is None or whole:
                 raise
             logger.exception("space %s cannot be refreshed; it stays at %s", key, entry.reader.sequence)
-            return entry.reader
+            return _Step(entry.reader, behind=False)
         finally:
             entry.lock.release()
 
-    def _load(self, key: SpaceKey, reader: SpaceReader | None) -> SpaceReader:
+    def _load(self, key: SpaceKey, reader: SpaceReader | None) -> tuple[SpaceReader, int]:
+        """A newer reader, and the last sequence that was committed when we looked."""
         for attempt in range(_LOAD_ATTEMPTS):
             state = read_state(self._database, key, reader)
+            committed = state.row.sequence
             try:
                 if reader is not None and reader.snapshot == state.number:
-                    return extended(reader, state, self._objects, self._cache_dir)
+                    return extended(reader, state, self._objects, self._cache_dir), committed
                 if reader is not None and state.behind is not None and _alive(self._opening):
                     # The other thread opens the newer snapshot; meanwhile this one shows all writes.
-                    return extended(reader, state, self._objects, self._cache_dir)
+                    return extended(reader, state, self._objects, self._cache_dir), committed
                 metric = cast(Metric, state.row.metric)
                 opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
-                return reader_of(key, state, opened, self._objects, self._cache_dir)
+                return reader_of(key, state, opened, self._objects, self._cache_dir), committed
             except NotFound as error:
                 # A collector with no grace took what a newer snapshot replaced while we opened it.
                 if attempt == _LOAD_ATTEMPTS - 1:
@@ -303,16 +364,32 @@ class SpaceReaders:
         metric = cast(Metric, state.row.metric)
         opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
         warm(opened, self._stopped)
+        # The writes above it as well: opening and copying them under the lock would keep new ones from being
+        # shown on the old snapshot, for seconds where many came while it was built.
+        ready = reader_of(key, state, opened, self._objects, self._cache_dir)
+        aside = self._caught_up(key, ready, _WRITES_UNDER_LOCK)
         entry = self._entries.setdefault(key, _Entry())
         with entry.lock:
-            if entry.reader is not None and entry.reader.snapshot == opened.number:
+            if aside is None or (entry.reader is not None and entry.reader.snapshot == opened.number):
                 return
             checked_at = self._clock()
-            state = read_state(self._database, key, None)
-            if state.number == opened.number:  # else a newer one was published meanwhile: the next pass
-                entry.reader = reader_of(key, state, opened, self._objects, self._cache_dir)
-                entry.checked_at = checked_at
+            newest = self._caught_up(key, aside, 0)
+            if newest is not None:
+                entry.show(newest, checked_at, whole=True)
                 logger.info("snapshot %s of %s is open", opened.number, key)
+
+    def _caught_up(self, key: SpaceKey, reader: SpaceReader, writes_left: int) -> SpaceReader | None:
+        """``reader`` with all but the last ``writes_left`` writes; None where it need not be caught up any
+        more: a newer snapshot was published, which the next pass opens, or we are closing.
+        """
+        while not self._stopped.is_set():
+            state = read_state(self._database, key, reader)
+            if state.number != reader.snapshot:
+                return None
+            if state.row.sequence - reader.sequence <= writes_left:
+                return reader
+            reader = extended(reader, state, self._objects, self._cache_dir)
+        return None
 
     def _let_go(self, key: SpaceKey) -> None:
         """Forget a space's reader; its files are unmapped when the last request that uses it has ended."""

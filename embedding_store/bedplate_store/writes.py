@@ -23,6 +23,7 @@ from bedplate_store.group_commit import GroupCommit
 from bedplate_store.keys import Keys, RawKeys, build_column, check_writable, parse_keys, sort_last_wins, take
 from bedplate_store.objects import ObjectStore
 from bedplate_store.packed_segments import empty_column, write_packed
+from bedplate_store.readers import SpaceReaders
 from bedplate_store.segments import SegmentInfo, validate_vectors
 from bedplate_store.spaces import SpaceKey, space_row
 from bedplate_store.tables.spaces import SpaceRow
@@ -38,11 +39,17 @@ class Writes:
 
     Args:
         pending_bytes_max: how many bytes of a space's rows may wait for compaction, in readers' memory.
+        readers: those of this process, if it reads what it writes.
     """
 
     def __init__(
-        self, database: Database, objects: ObjectStore, pending_bytes_max: int = PENDING_BYTES_MAX
+        self,
+        database: Database,
+        objects: ObjectStore,
+        pending_bytes_max: int = PENDING_BYTES_MAX,
+        readers: SpaceReaders | None = None,
     ) -> None:
+        self._readers = readers
         self._database = database
         self._objects = objects
         self._commits = GroupCommit(database, objects, pending_bytes_max)
@@ -145,6 +152,8 @@ class Writes:
             )
             sequence = self._commits.commit(key, info, now)
             if sequence is not None:
+                if self._readers is not None:
+                    self._readers.keep_up(key)
                 token = WriteToken(key, sequence)
                 return WriteAnswer(reference=str(key), rows=len(column), sequence=sequence, token=str(token))
         raise Unavailable(f"the objects of a write to {key} vanished {_ATTEMPTS} times: try again later.")

@@ -107,7 +107,7 @@ def build_platform(
             fresh_seconds=settings.reader_refresh_seconds,
             stale_seconds=2 * settings.reader_refresh_seconds,
         ),
-        writes=Writes(store, objects, settings.pending_mib_max << 20),
+        writes=Writes(store, objects, settings.pending_mib_max << 20, readers),
         authenticator=build_authenticator(registry, settings.token_cache_seconds),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
         signer=UrlSigner(settings.api_base_url, _secret(settings)),

@@ -1,8 +1,8 @@
 """Which reader answers ``core@production/item`` right now.
 
-The hot path asks here on every request, so the usual answer costs a dictionary look-up. Aliases and
-snapshots move under us: an answer is fresh for a moment, then renewed in the background while the old
-one still serves, and never used once it is older than ``stale_seconds``.
+The hot path asks here on every request, so the usual answer costs two dictionary look-ups: what the reference
+means, and that space's newest reader. Aliases move under us: an answer is fresh for a moment, then renewed in
+the background while the old one still serves, and never used once it is older than ``stale_seconds``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.concurrency import run_in_threadpool
 
@@ -77,6 +77,10 @@ class SpaceDirectory:
         located = self._located.get(address)
         if located is None:
             return None
+        # What a reference means is asked for now and then; the newest writes to that are at hand.
+        newest = self._readers.current(located.reader)
+        if newest is not located.reader:
+            located = self._located[address] = replace(located, reader=newest)
         age = self._clock() - located.opened_at
         if age < self._fresh_seconds:
             return located
@@ -124,12 +128,15 @@ class SpaceDirectory:
         located = await run_in_threadpool(self._open_now, *address)
         if generation == self._generation:
             self._located[address] = located
-            asyncio.get_running_loop().call_later(self._stale_seconds, self._expire, address, located)
+            asyncio.get_running_loop().call_later(
+                self._stale_seconds, self._expire, address, located.opened_at
+            )
         return located
 
-    def _expire(self, address: _Address, located: Located) -> None:
+    def _expire(self, address: _Address, opened_at: float) -> None:
         """What is too old to answer must not keep its reader's files mapped."""
-        if self._located.get(address) is located:
+        located = self._located.get(address)
+        if located is not None and located.opened_at == opened_at:
             del self._located[address]
 
     def _open_now(self, reference: str, space: str) -> Located:

@@ -8,11 +8,15 @@ would do the same on Linux alone, and it fires when the *thread* that started th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
 import sys
 import threading
+from pathlib import Path
+
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def _die_with(descriptor: int) -> None:
@@ -22,9 +26,20 @@ def _die_with(descriptor: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _stand_back(niceness: int) -> None:
+    """Lower this process's priority by ``niceness``."""
+    os.nice(niceness)
+    # Linux may share the processor out among sessions first, and each child is a session of its own: then
+    # niceness counts within the session alone, where nobody else is, unless the session is nice as well.
+    # Where there is no such file, or it may not be written, niceness is all there is.
+    if niceness:
+        with contextlib.suppress(OSError):
+            _AUTOGROUP.write_text(str(niceness))
+
+
 def main(arguments: list[str]) -> None:
     descriptor, niceness, module, *rest = arguments
-    os.nice(int(niceness))
+    _stand_back(int(niceness))
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=_die_with, args=(int(descriptor),), name="leash", daemon=True).start()
     sys.argv = [module, *rest]

@@ -53,7 +53,8 @@ def modules(tmp_path: Path) -> Mapping[str, str]:
     (folder / "stubborn.py").write_text(
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(600)\n"
     )
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
 
 
 @pytest.fixture
@@ -96,6 +97,31 @@ def test_a_child_that_keeps_crashing_is_given_up_with_the_end_of_its_log(
     sleeper = supervision.pids()["sleeper"]
     supervision.stop()
     assert not alive(sleeper)
+
+
+def test_a_child_that_is_to_stand_back_does_so_among_all_sessions(
+    tmp_path: Path, modules: Mapping[str, str]
+) -> None:
+    supervision = Supervision(
+        [ChildSpecification("sleeper", "sleeper", niceness=7), ChildSpecification("equal", "sleeper")],
+        environment=modules,
+        logs=tmp_path,
+    )
+    supervision.start()
+    try:
+        wait_until(
+            lambda: all("asleep" in (tmp_path / f"{name}.log").read_text() for name in ("sleeper", "equal"))
+        )
+        pids = supervision.pids()
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, pids["sleeper"]) == min(own + 7, 19)
+        assert os.getpriority(os.PRIO_PROCESS, pids["equal"]) == own
+        for name, niceness in (("sleeper", 7), ("equal", 0)):
+            group = Path(f"/proc/{pids[name]}/autogroup")  # where Linux shares out among sessions first
+            if group.exists():
+                assert group.read_text().rstrip().endswith(f" nice {niceness}")
+    finally:
+        supervision.stop(grace_seconds=5)
 
 
 def test_stop_kills_only_what_does_not_listen(tmp_path: Path, start: Callable[..., Supervision]) -> None:

@@ -20,6 +20,7 @@ class Readers:
         self.gate = threading.Event()
         self.gate.set()
         self.missing = False
+        self.refreshed: dict[str, str] = {}
 
     def get(self, foundation: str, version: int, space: str) -> Any:
         assert self.gate.wait(10)
@@ -27,6 +28,9 @@ class Readers:
             raise NotFound("Gone.")
         self.opened += 1
         return f"{foundation}@{version}/{space} #{self.opened}"
+
+    def current(self, reader: Any) -> Any:
+        return self.refreshed.get(reader, reader)
 
 
 class Setting:
@@ -63,6 +67,21 @@ def test_fresh_stale_and_too_old(setting: Setting) -> None:
     asyncio.run(run())
 
 
+def test_a_reader_that_was_refreshed_answers_at_once(setting: Setting) -> None:
+    async def run() -> None:
+        assert await setting.reader(0.0) == "core@7/item #1"
+        setting.readers.gate.clear()
+        setting.readers.refreshed["core@7/item #1"] = "with a write"
+        assert await setting.reader(0.01) == "with a write", (
+            "fresh is what the reference means, not the reader"
+        )
+        setting.readers.refreshed["with a write"] = "with another"
+        assert await setting.reader(0.5) == "with another", "also while what it means is asked for"
+        setting.readers.gate.set()
+
+    asyncio.run(run())
+
+
 def test_many_at_once_open_once(setting: Setting) -> None:
     async def run() -> None:
         found = await asyncio.gather(*(setting.reader(0.0) for _ in range(20)))
@@ -91,7 +110,9 @@ def test_an_answer_nobody_may_use_any_more_lets_its_reader_go() -> None:
         setting = Setting(stale_seconds=0.01)
         address = ("core@7", "item")
         await setting.reader(0.0)
-        assert address in setting.directory._located
+        setting.readers.refreshed["core@7/item #1"] = "with a write"
+        await setting.reader(0.0)
+        assert setting.directory._located[address].reader == "with a write"
         await asyncio.sleep(0.05)
         assert address not in setting.directory._located
 
