@@ -89,6 +89,14 @@ class SpaceDirectory:
             return located
         return None
 
+    def adopt(self, reference: str, located: Located) -> None:
+        """Answer with a newer reader of the space that ``reference`` means, found on the way: who has seen a write
+        here sees it in the next answer, too.
+        """
+        known = self._located.get((reference, located.space))
+        if known is not None and known.version == located.version:
+            self._located[reference, located.space] = located
+
     def resolve(self, reference: str) -> tuple[str, int]:
         """``(foundation, version number)`` of a reference; asks the registry about aliases.
 

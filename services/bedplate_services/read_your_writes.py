@@ -68,7 +68,9 @@ async def caught_up(
     if located.reader.space == space and located.reader.sequence >= after.sequence:
         return located
     reader = await _wait(readers, after)
-    return Located(version, located.space, reader, located.opened_at)
+    newer = Located(version, located.space, reader, located.opened_at)
+    directory.adopt(reference, newer)
+    return newer
 
 
 async def _wait(readers: SpaceReaders, after: WriteToken) -> SpaceReader:

@@ -19,10 +19,10 @@ def test_a_scan_outlives_the_api(platform: Platform, client: Client) -> None:
     vectors = np.arange(ROWS * DIM, dtype=np.float32).reshape(ROWS, DIM) % 2048
     for start in range(0, ROWS, 50_000):
         part = slice(start, start + 50_000)
-        last = client.spaces.upsert("core@2/item", keys[part], vectors[part])
-    client.spaces.lookup("core@2/item", keys[-1:], after=last)
-    before = {batch.info.sequence for batch in client.spaces.scan("core@2/item", columns=["key"])}
-    batches = client.spaces.scan("core@2/item", batch_rows=1000)
+        last = client.spaces.upsert("core@2/user", keys[part], vectors[part])
+    client.spaces.lookup("core@2/user", keys[-1:], after=last)
+    before = {batch.info.sequence for batch in client.spaces.scan("core@2/user", columns=["key"])}
+    batches = client.spaces.scan("core@2/user", batch_rows=1000)
     found: list[str] = []
     killed = None
     for batch in batches:
@@ -34,5 +34,5 @@ def test_a_scan_outlives_the_api(platform: Platform, client: Client) -> None:
     assert len(found) == len(set(found))
     assert set(keys) <= set(found)
     assert killed not in platform.pids().values()
-    client.spaces.delete("core@2/item", keys[:100_000])
-    client.spaces.delete("core@2/item", keys[100_000:])
+    client.spaces.delete("core@2/user", keys[:100_000])
+    client.spaces.delete("core@2/user", keys[100_000:])

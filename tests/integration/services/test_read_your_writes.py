@@ -40,6 +40,7 @@ def test_without_a_token_a_reader_may_be_behind_and_with_it_never(still: Any) ->
     assert still.lookup()["found"] == [False]
     assert still.lookup(after=token)["found"] == [True]
     assert still.lookup(after=token)["found"] == [True], "and again"
+    assert still.lookup()["found"] == [True], "what was seen once is not unseen"
 
 
 @pytest.mark.parametrize("media", [RAW, "application/json"])
