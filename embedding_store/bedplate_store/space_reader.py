@@ -229,9 +229,16 @@ class SpaceReader:
     def _result(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]
     ) -> SearchResult:
+        listed: NDArray[np.int64] | list[list[str | None]]
+        base = self.base
+        if base is not None and not isinstance(base.keys, StringKeys) and len(self.overlay) == 0:
+            # The usual answer to a single query, in one call: microseconds count beside FAISS's twenty.
+            plain = base.keys.take(rows, mode="clip") if self._base_rows else np.full(rows.shape, -1)
+            if rows.size and rows.min() < 0:
+                plain[rows < 0] = -1
+            return SearchResult(plain, scores, found, self.snapshot, self.sequence)
         hits = rows >= 0
         keys = self._keys(rows[hits])
-        listed: NDArray[np.int64] | list[list[str | None]]
         if isinstance(keys, StringKeys):
             texts = np.full(rows.shape, None, object)
             texts[hits] = to_python(keys)

@@ -1,4 +1,4 @@
-"""Finding the least effort that reaches a recall, on queries that the index was not trained on.
+"""Finding the least effort that reaches a recall, on queries that the index does not hold.
 
 Legend: Q queries, D dimension.
 """
@@ -22,49 +22,67 @@ from bedplate_store.indexes.searching import EF_MAX, FaissIndex, open_faiss
 from bedplate_store.segments import Segment
 
 HELD_BACK = 400
+_MIXED = 64
+"""Rows that make a new point: with few, it lies beside one of them."""
 _QUERIES_AT = {10: HELD_BACK, 100: 200, 1000: 100}
 """How many of them are searched at each depth: the deeper, the more each one tells."""
 RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Besides the target of the index, what a request may ask for without a rebuild."""
-_REFINE_FACTORS: dict[str, tuple[float, ...]] = {"SQ8": (1.5, 2, 4), "SQ4": (1.5, 2, 4, 8), "": (1,)}
+_REFINE_FACTORS: dict[str, tuple[float, ...]] = {
+    "SQ8": (1, 1.5, 2, 4),
+    "SQ4": (1.5, 2, 4, 8),
+    "": (1,),
+}
 _EF_MIN: dict[BuiltKind, int] = {"flat": 1, "ivf": 1, "hnsw": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Queries held back from training, and what an exact search finds for them.
+    """Queries that are no rows, and what an exact search finds for them.
 
     Attributes:
-        queries: [Q, D] vectors of rows of the segment.
-        own: [Q] those rows; they do not count as found.
+        queries: [Q, D].
         thresholds: for each depth, [q] the score of the exact neighbour number ``depth`` of the first q
             queries, less a tolerance: of rows with equal vectors any will do.
     """
 
     queries: NDArray[np.float32]
-    own: NDArray[np.int64]
     thresholds: dict[int, NDArray[np.float32]]
 
 
 def held_back_rows(rows: int, seed: int) -> NDArray[np.int64]:
-    """The rows [Q] whose vectors are queries and train nothing, in random order."""
+    """The rows [Q] around which the queries lie, in random order; they train nothing."""
     return np.random.default_rng(seed).permutation(rows)[: min(HELD_BACK, rows // 4)]
 
 
 def hold_back(segment: Segment, metric: Metric, seed: int) -> HeldBack:
-    """The held-back queries with their exact neighbours, by one scan of the segment."""
-    own = held_back_rows(segment.info.rows, seed)
-    queries = segment.info.storage.decode(segment.vectors[own], "float32")
+    """Queries around the held-back rows with their exact neighbours, by two scans of the segment."""
+    queries = _between(segment, held_back_rows(segment.info.rows, seed), seed)
     depths = [depth for depth in _QUERIES_AT if depth < segment.info.rows]
-    scores, found = flat_rows(segment.scan, metric, segment.info.storage).search(queries, depths[-1] + 1)
-    # By its own row, not by its score: under the inner product a vector need not be its own nearest.
-    scores[found == own[:, None]] = -np.inf
-    scores = -np.sort(-scores, axis=1)
+    scores, _ = flat_rows(segment.scan, metric, segment.info.storage).search(queries, depths[-1])
     thresholds = {}
     for depth in depths:
         last = scores[: _QUERIES_AT[depth], depth - 1]
         thresholds[depth] = (last - 1e-5 * np.maximum(1, np.abs(last))).astype(np.float32)
-    return HeldBack(queries, own, thresholds)
+    return HeldBack(queries, thresholds)
+
+
+def _between(segment: Segment, own: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    """New points [Q, D], spread as the rows are around each of the rows ``own``.
+
+    A row itself is no fair query: a graph that has found it has its neighbours at hand. A new point is the
+    mean of the nearest rows plus a random combination of their deviations, as if drawn once more.
+    """
+    storage = segment.info.storage
+    queries = storage.decode(segment.vectors[own], "float32")
+    _, nearest = flat_rows(segment.scan, "l2", storage).search(queries, _MIXED)
+    rows_QN = np.where(nearest < 0, own[:, None], nearest)  # padded where there are fewer rows
+    near = storage.decode(segment.vectors[rows_QN.reshape(-1)], "float32")
+    near_QND = near.reshape(len(own), _MIXED, -1)
+    mean_QD = near_QND.mean(axis=1)
+    weights_QN = np.random.default_rng(seed).standard_normal(nearest.shape).astype(np.float32)
+    spread_QD = np.einsum("qn,qnd->qd", weights_QN / math.sqrt(_MIXED), near_QND - mean_QD[:, None])
+    return np.ascontiguousarray(mean_QD + spread_QD, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +97,7 @@ def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: E
     """Share of the exact ``depth`` nearest rows that the index finds, over the held-back queries."""
     thresholds = held_back.thresholds[depth]
     count = len(thresholds)
-    found, rows = index.search_with(held_back.queries[:count], depth + 1, effort)
-    found[rows == held_back.own[:count, None]] = -np.inf
+    found, _ = index.search_with(held_back.queries[:count], depth, effort)
     hits = (found >= thresholds[:, None]).sum(axis=1)
     recalls = np.minimum(hits, depth) / depth
     mean = float(recalls.mean())
@@ -117,7 +134,7 @@ def tune(
         for wanted in sorted({*RECALLS, target}):
             effort = least_effort(recall, ladder, factors, wanted)
             # A graph keeps at least as many candidates as it is asked for.
-            kept = math.ceil((depth + 1) * effort.refine_factor) if kind == "hnsw" else 1
+            kept = math.ceil(depth * effort.refine_factor) if kind == "hnsw" else 1
             ef, refine_factor = max(effort.ef, kept), effort.refine_factor
             point = EffortPoint(depth, ef, refine_factor, recall(effort))
             if wanted == target:
