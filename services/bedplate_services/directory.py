@@ -90,9 +90,7 @@ class SpaceDirectory:
         return None
 
     def adopt(self, reference: str, located: Located) -> None:
-        """Answer with a newer reader of the space that ``reference`` means, found on the way: who has seen a write
-        here sees it in the next answer, too.
-        """
+        """Answer with a newer reader, found on the way: a write that was seen once stays seen."""
         known = self._located.get((reference, located.space))
         if known is not None and known.version == located.version:
             self._located[reference, located.space] = located
