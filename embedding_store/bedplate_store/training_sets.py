@@ -187,6 +187,8 @@ def publish(session: WriteSession, prepared: PreparedTrainingSet) -> dict[str, A
     row.manifest_key = prepared.manifest_key
     row.rows = prepared.rows
     row.requests = prepared.requests
+    row.unlabelled = prepared.unlabelled
+    row.incomplete = prepared.incomplete
     row.bytes = sum(entry.bytes for entry in prepared.files)
     session.flush()
     return {
@@ -298,6 +300,8 @@ def _to_wire(row: TrainingSetRow, job_state: str) -> TrainingSet:
             "job": row.job_id,
             "rows": row.rows,
             "requests": row.requests,
+            "unlabelled": row.unlabelled,
+            "incomplete": row.incomplete,
             "bytes": row.bytes,
             "digest": row.digest,
             "created_at": instant(row.created_at),

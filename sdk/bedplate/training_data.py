@@ -48,7 +48,14 @@ class TrainingSetData:
         directory: Path | None = None,
         temporary: tempfile.TemporaryDirectory[str] | None = None,
     ) -> TrainingSetData:
-        """Map the files, in the order of ``files``: of ``directory``, or (None) where they are stored."""
+        """Map the files, in the order of ``files``: of ``directory``, or (None) where they are stored.
+
+        Raises:
+            NotFound: the training set is empty; the detail says why.
+            InvalidRequest: a table's files are missing, or one is no Arrow file.
+        """
+        if training_set.rows == 0:
+            raise NotFound(why_empty(training_set), training_set=training_set.id)
         tables: dict[str, list[pa.Table]] = {"rows": [], "requests": []}
         for file in files:
             place = Path(file.path or "") if directory is None else directory / Path(file.name).name
@@ -114,6 +121,26 @@ class TrainingSetData:
                 f"{', '.join(self.versions) or 'no version'}."
             )
         return self.rows.column(name)
+
+
+def why_empty(training_set: TrainingSet) -> str:
+    """What a training set of no rows has left out, and what would help."""
+    made = training_set
+    window = f"from {made.window_start.isoformat()} to {made.window_end.isoformat()}"
+    versions = " and ".join(made.versions)
+    reasons = []
+    if made.incomplete:
+        reasons.append(
+            f"{made.incomplete:,} impressions were logged without the TAE of {versions} together: begin the "
+            "window after all of them were active, or name fewer versions"
+        )
+    if made.unlabelled:
+        reasons.append(
+            f"{made.unlabelled:,} impressions have no outcome of task {made.task!r}: record outcomes first"
+        )
+    if not reasons:
+        reasons.append(f"no impression of {made.surface!r} was logged {window}: choose another window")
+    return f"Training set {made.id} holds no row: {'; '.join(reasons)}. Then make another one."
 
 
 def _map(file: Path) -> pa.Table:

@@ -275,6 +275,8 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "job": _ID,
         "rows": 81_402,
         "requests": 5120,
+        "unlabelled": 210,
+        "incomplete": 0,
         "bytes": 22_020_096,
         "digest": _SHA,
         "created_at": _T0,

@@ -130,6 +130,8 @@ class TrainingSetRow(Base):
     job_id: Mapped[str] = mapped_column(key_text(64), ForeignKey("jobs.id"))
     rows: Mapped[int | None] = mapped_column(BigInteger)
     requests: Mapped[int | None] = mapped_column(BigInteger)
+    unlabelled: Mapped[int | None] = mapped_column(BigInteger)
+    incomplete: Mapped[int | None] = mapped_column(BigInteger)
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None] = mapped_column(key_text(64))
     manifest_key: Mapped[str | None] = mapped_column(key_text(256))

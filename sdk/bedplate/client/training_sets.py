@@ -89,7 +89,7 @@ class TrainingSets(Namespace[RunnerT]):
             progress: called with (file name, bytes done, bytes in all).
 
         Raises:
-            NotFound, Conflict (not ready), DigestMismatch.
+            NotFound (also of an empty one, with the reason), Conflict (not ready), DigestMismatch.
         """
         made = yield from get(path("training-sets", training_set_id), TrainingSet)
         if made.state != "ready":

@@ -304,6 +304,10 @@ class TrainingSet(TrainingSetCreate):
     job: str
     rows: int | None = None
     requests: int | None = None
+    unlabelled: int | None = Field(default=None, description="impressions left out: no outcome of the task")
+    incomplete: int | None = Field(
+        default=None, description="impressions left out: logged without the TAE of one of the versions"
+    )
     bytes: int | None = None
     digest: str | None = None
     created_at: datetime

@@ -217,7 +217,7 @@ class Loop:
                 self.result.served_difference = max(self.result.served_difference, difference)
 
     def _replay(self, cast: Cast, prefix: str, start: int, end: int, *, rank_every: int) -> Replay:
-        replay = Replay(self.client, cast.surfaces, self.world, prefix)
+        replay = Replay(self.client, cast.surfaces, self.world, prefix, (FIRST, SECOND))
         title = f"4 replaying requests ({prefix})"
         with self.steps.step(title, len(self.world.window(start, end))) as bar:
             replay.run(start, end, bar.advance, rank_every=rank_every)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,13 @@ class Request:
     candidates: list[str]
     rows: list[int]
 
-    def tae(self) -> TaeRequest:
+    def tae(self, versions: list[str]) -> TaeRequest:
         return TaeRequest(
             user=self.user,
             surface=self.surface,
             candidates=self.candidates,
             at=self.page.at,
+            versions=versions,
             request_id=self.request_id,
             include_vectors=False,
         )
@@ -53,10 +54,20 @@ class Replay:
         client: the platform's own client (it may write events and outcomes of every surface).
         surfaces: surface -> the client of the team that owns it; ranks and outcomes go through it.
         prefix: begins every request id, so that two windows never share one.
+        versions: whose TAE the training sets will need. They are named: "every active version" would be those
+            the inference service knew of when it last looked, a moment ago.
     """
 
-    def __init__(self, client: Client, surfaces: Mapping[str, Client], world: World, prefix: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        surfaces: Mapping[str, Client],
+        world: World,
+        prefix: str,
+        versions: Sequence[str],
+    ) -> None:
         self.client, self.surfaces, self.world, self.prefix = client, surfaces, world, prefix
+        self.versions = list(versions)
         self.impressions = 0
         self.requests = 0
         self.ranked: dict[str, RankAnswer] = {}
@@ -98,7 +109,7 @@ class Replay:
                 asked = request.rank()
                 self.ranked[request.request_id] = self.surfaces[request.surface].rank(request.surface, asked)
             else:
-                plain.append(request.tae())
+                plain.append(request.tae(self.versions))
         for first in range(0, len(plain), REQUESTS_AT_ONCE):
             self.client.tae.batch(plain[first : first + REQUESTS_AT_ONCE])
 

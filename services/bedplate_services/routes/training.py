@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from bedplate.errors import NotFound
+from bedplate.training_data import why_empty
 from bedplate.wire.common import Page
 from bedplate.wire.store import LogSealed, TrainingSet, TrainingSetCreate, TrainingSetFile
 from bedplate_registry import surfaces
@@ -110,9 +111,10 @@ def stream_table(
     """All files of the table as one Arrow stream, in order."""
     with house.store.read() as session:
         files = training_sets.files(session, house.objects, training_set_id)
+        made = training_sets.get(session, training_set_id)
     keys = [file.object_key for file in files if file.table == table]
     if not keys:
-        raise NotFound(f"Training set {training_set_id} has no files of table {table!r}.")
+        raise NotFound(why_empty(made), training_set=made.id)
     first = _open(house, keys[0])
 
     def batches() -> Iterator[pa.RecordBatch]:

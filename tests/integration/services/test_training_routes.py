@@ -101,6 +101,20 @@ def test_a_training_set_holds_what_was_served(world: World, made: dict[str, Any]
     assert [one["id"] for one in world.ok("GET", "/v1/training-sets?surface=feed")["items"]] == [made["id"]]
 
 
+def test_an_empty_training_set_says_why(world: World) -> None:
+    world.publish()
+    world.move("production", 1)
+    _log_impressions(world)
+    document = {"name": "first", "surface": "feed", "versions": ["core@1"], **WINDOW}
+    made = world.ok("POST", "/v1/training-sets", "feed-team", json=document)
+    _work(world, made["job"])
+    shown = world.ok("GET", f"/v1/training-sets/{made['id']}")
+    assert (shown["state"], shown["rows"], shown["unlabelled"], shown["incomplete"]) == ("ready", 0, 6, 0)
+    problem = world.problem("GET", f"/v1/training-sets/{made['id']}/tables/rows")
+    assert (problem["status"], problem["code"]) == (404, "not_found")
+    assert "6 impressions have no outcome of task 'label'" in problem["detail"]
+
+
 def test_signed_urls_need_no_token(world: World, made: dict[str, Any]) -> None:
     files = world.ok("GET", f"/v1/training-sets/{made['id']}/files")
     assert {file["table"] for file in files} == {"rows", "requests"}

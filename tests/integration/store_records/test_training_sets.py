@@ -211,6 +211,7 @@ def test_rows_that_lack_a_version_are_left_out_and_counted(
     with database.read() as session:
         results = [jobs.get(session, made.job).result or {} for made in (both, only)]
     assert [result["incomplete"] for result in results] == [1, 0]
+    assert [(made.unlabelled, made.incomplete) for made in (both, only)] == [(0, 1), (0, 0)]
 
 
 def test_the_pins_keep_out_what_came_after(

@@ -143,6 +143,25 @@ def test_a_damaged_file_is_refused(platform, client, files):
         client.training_sets.read("t1")
 
 
+@pytest.mark.parametrize(
+    ("left_out", "reason"),
+    [
+        ({"unlabelled": 0, "incomplete": 0}, r"no impression of 'feed' was logged from 20\S+ to 20"),
+        ({"unlabelled": 7, "incomplete": 0}, "7 impressions have no outcome of task 'label': record"),
+        (
+            {"unlabelled": 0, "incomplete": 1234},
+            "1,234 impressions were logged without the TAE of core@1 and core@2",
+        ),
+        ({"unlabelled": 7, "incomplete": 5}, "5 impressions .* fewer versions; 7 impressions"),
+    ],
+)
+def test_an_empty_one_says_why(platform, client, left_out, reason):
+    platform.on("GET /v1/training-sets/t1", httpx.Response(200, json={**SET, "rows": 0, **left_out}))
+    platform.on("GET /v1/training-sets/t1/files", httpx.Response(200, json=[]))
+    with pytest.raises(NotFound, match=f"Training set t1 holds no row: {reason}"):
+        client.training_sets.read("t1")
+
+
 def test_one_that_is_being_made_is_not_read(platform, client):
     platform.on("GET /v1/training-sets/t1", httpx.Response(200, json={**SET, "state": "building"}))
     with pytest.raises(Conflict, match=r"training_sets\.wait"):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.errors import InternalError
+from bedplate.errors import ObjectDamaged
 from bedplate_store.arrow_files import arrow_bytes, read_arrow
 from bedplate_store.objects import MemoryObjectStore
 
@@ -54,5 +54,5 @@ def test_damage_is_found() -> None:
     objects.put("a", data)
     assert read_arrow(objects, "a", digest).equals(table(3))
     objects.put("a", data[:-1] + b"?")
-    with pytest.raises(InternalError, match="damaged in storage"):
+    with pytest.raises(ObjectDamaged, match="object 'a' is damaged"):
         read_arrow(objects, "a", digest)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.errors import Unavailable
+from bedplate.errors import StorageFull
 from bedplate_store.impression_spool import SpoolWriter, closed_files, set_aside
 
 NOW = datetime(2200, 1, 1, tzinfo=UTC)
@@ -84,14 +84,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     really_write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda file, data: really_write(file, data[:2]))
-        with pytest.raises(Unavailable, match="a part"):
+        with pytest.raises(StorageFull, match="is full"):
             writer.append(b"half")
 
         def full(_file: int, _data: bytes) -> int:
             raise OSError(28, "No space left on device")
 
         patch.setattr(os, "write", full)
-        with pytest.raises(Unavailable, match="No space left"):
+        with pytest.raises(StorageFull, match="is full"):
             writer.append(b"none")
     writer.append(b" again")
     assert drained(tmp_path) == b"whole again"

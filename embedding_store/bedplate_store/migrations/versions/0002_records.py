@@ -183,6 +183,8 @@ def _create_outbox_and_training_sets() -> None:
         sa.Column("job_id", key_text(64), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=True),
         sa.Column("requests", sa.BigInteger(), nullable=True),
+        sa.Column("unlabelled", sa.BigInteger(), nullable=True),
+        sa.Column("incomplete", sa.BigInteger(), nullable=True),
         sa.Column("bytes", sa.BigInteger(), nullable=True),
         sa.Column("digest", key_text(64), nullable=True),
         sa.Column("manifest_key", key_text(256), nullable=True),
