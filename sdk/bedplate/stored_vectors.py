@@ -101,30 +101,40 @@ class Storage:
         return rows
 
     @overload
-    def decode(self, rows: StoredRows, dtype: Literal["float32"]) -> NDArray[np.float32]: ...
+    def decode(
+        self, rows: StoredRows, dtype: Literal["float32"], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]: ...
 
     @overload
     def decode(self, rows: StoredRows, dtype: VectorDtype | None = None) -> Vectors: ...
 
-    def decode(self, rows: StoredRows, dtype: VectorDtype | None = None) -> Vectors:
-        """``rows`` [n, w] as numbers [n, d], None: :attr:`answers`. No copy where they are stored so."""
+    def decode(
+        self, rows: StoredRows, dtype: VectorDtype | None = None, out: Vectors | None = None
+    ) -> Vectors:
+        """``rows`` [n, w] as numbers [n, d], None: :attr:`answers`. No copy where they are stored so.
+
+        Compressed rows are decoded into ``out``, of that type and shape, if it is given.
+        """
         wanted = np.dtype(dtype or self.answers)
         if not self.compressed:
             return rows.astype(wanted, copy=False)
-        vectors: Vectors = np.empty((len(rows), self.dim), wanted)
+        vectors: Vectors = np.empty((len(rows), self.dim), wanted) if out is None else out
         halves = wanted == np.float16
         step = max(1, _DECODED_AT_ONCE // self.dim)
         columns = self.dim if self.dtype == "int8" else 2 * self._code_bytes
         for start in range(0, len(rows), step):
             part = cast(NDArray[np.uint8], rows[start : start + step])
             numbers, spare = _SCRATCH.of(len(part), columns)
+            in_place = not halves and columns == self.dim
+            if in_place:
+                numbers = cast(NDArray[np.float32], vectors[start : start + step])
             self._multiply(part, numbers, spare, _HALF_BIAS if halves else np.float32(1))
             if halves:
                 bits = _float16_bits(numbers.view(np.uint32), spare.view(np.uint32))
                 np.copyto(
                     vectors[start : start + step].view(np.uint16), bits[:, : self.dim], casting="unsafe"
                 )
-            else:
+            elif not in_place:
                 vectors[start : start + step] = numbers[:, : self.dim]
         return vectors
 

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.codecs import Vectors
 from bedplate.stored_vectors import Storage, StoredRows
 from bedplate.wire.registry import Metric
-from bedplate_store.indexes.faiss_views import FlatRows
+from bedplate_store.indexes.faiss_views import FlatRows, score_few
 from bedplate_store.indexes.selection import RowSelection
 from bedplate_store.scoring import Rows, Scores, best, score_candidates
 
-_DECODED_NUMBERS = 1 << 18
+_DECODED_NUMBERS = 1 << 19
 _DECODED_NUMBERS_FOR_MANY = 1 << 22
 _MANY_QUERIES = 16
 """From here on a larger piece is worth leaving the cache for: BLAS scores all queries at once."""
@@ -48,12 +47,30 @@ class CompressedRows:
         count = len(queries_QD)
         found = np.full((count, k), -np.inf, np.float32), np.full((count, k), -1, np.int64)
         for start, decoded, part in self._pieces(count, among):
-            scores, rows = FlatRows(decoded, self.metric).search(queries_QD, k, part)
+            if count >= _MANY_QUERIES:
+                scores, rows = FlatRows(decoded, self.metric).search(queries_QD, k, part)
+            else:
+                scores, rows = self._score(queries_QD, decoded, k, part)
             rows[rows >= 0] += start
             found = best(
                 np.concatenate([found[0], scores], axis=1), np.concatenate([found[1], rows], axis=1), k
             )
         return found
+
+    def _score(
+        self,
+        queries_QD: NDArray[np.float32],
+        decoded_RD: NDArray[np.float32],
+        k: int,
+        among: RowSelection | None,
+    ) -> tuple[Scores, Rows]:
+        """A piece for few queries. A FAISS index for each piece would cost as much as the piece."""
+        scores = score_few(queries_QD, decoded_RD, self.metric)
+        if among is not None:
+            scores[:, ~among.mask] = -np.inf
+        rows = np.broadcast_to(np.arange(len(decoded_RD)), scores.shape)
+        scores, rows = best(scores, rows, k)
+        return scores, np.where(np.isneginf(scores), -1, rows)
 
     def rescore(self, queries_QD: NDArray[np.float32], rows_QC: Rows, k: int) -> tuple[Scores, Rows]:
         """The best ``k`` of each query's candidates; all of them are gathered and decoded at once."""
@@ -62,14 +79,17 @@ class CompressedRows:
 
     def _pieces(
         self, queries: int, among: RowSelection | None
-    ) -> Iterator[tuple[int, Vectors, RowSelection | None]]:
+    ) -> Iterator[tuple[int, NDArray[np.float32], RowSelection | None]]:
         """Where each piece begins, its vectors, and which of them are selected."""
         numbers = _DECODED_NUMBERS_FOR_MANY if queries >= _MANY_QUERIES else _DECODED_NUMBERS
         step = max(1, numbers // self._storage.dim)
+        # One memory for all pieces: new pages cost as much as what is decoded into them.
+        room = np.empty((min(step, len(self)), self._storage.dim), np.float32)
         for start in range(0, len(self), step):
             part = None if among is None else RowSelection(among.mask[start : start + step])
             if part is None or part.count:
-                yield start, self._storage.decode(self._stored[start : start + step], "float32"), part
+                rows = self._stored[start : start + step]
+                yield start, self._storage.decode(rows, "float32", room[: len(rows)]), part
 
 
 def flat_rows(stored_RW: StoredRows, metric: Metric, storage: Storage) -> FlatRows | CompressedRows:

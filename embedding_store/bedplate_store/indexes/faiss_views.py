@@ -77,6 +77,21 @@ def search_raw(
     return scores, rows
 
 
+def score_few(
+    queries_QD: NDArray[np.float32], vectors_RD: NDArray[np.float32], metric: Metric
+) -> NDArray[np.float32]:
+    """Exact scores [Q, R] on this thread alone, and without an index over the vectors."""
+    rows, dim = vectors_RD.shape
+    scores = np.empty((len(queries_QD), rows), np.float32)
+    compare = faiss.fvec_inner_products_ny if metric == "inner_product" else faiss.fvec_L2sqr_ny
+    vectors = faiss.swig_ptr(np.ascontiguousarray(vectors_RD))
+    for query, own in zip(np.ascontiguousarray(queries_QD), scores, strict=True):
+        compare(faiss.swig_ptr(own), faiss.swig_ptr(query), vectors, dim, rows)
+    if metric == "l2":
+        np.negative(scores, out=scores)
+    return scores
+
+
 class FlatRows:
     """Vectors [R, D] in memory, float16 or float32, as FAISS scans and scores them: exact, and not copied."""
 
