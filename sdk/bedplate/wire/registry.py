@@ -214,7 +214,9 @@ class EvaluationCreate(WireModel):
     window_end: Time
     rows: int = Field(ge=1)
     metrics: dict[str, float] = Field(examples=[{"ne": 0.87, "auc": 0.75}])
-    variant: str = Field(default="", examples=["tae"])
+    variant: str = Field(
+        default="", examples=["tae", "tae int8"], description="what the model reads, and how"
+    )
     seed: int | None = None
 
 
