@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,38 @@ from numpy.typing import NDArray
 faiss: Any = typed_faiss
 ALL_THREADS: int = faiss.omp_get_max_threads()
 EF_CONSTRUCTION = 100
+_EF_MAX = 4_096
+
+
+class SelectedRows:
+    """Rows that pass a filter, by their mask bool [R]: a bitmap that FAISS reads inside its search."""
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self.mask = mask
+        self._bits = np.packbits(mask, bitorder="little")
+        self.selector = faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(self._bits))
+
+
+Selected = SelectedRows | None
+
+
+@dataclass(frozen=True)
+class Effort:
+    """``ef``: lists probed, or candidates a graph keeps. ``refine_factor``: candidates rescored for one
+    result, None: the scores of the codes stand. ``recall``: as measured with it."""
+
+    ef: int
+    refine_factor: float | None
+    parameters: Any
+    recall: float = 0.0
 
 
 class BareIndex:
-    """The very file that the platform serves from, searched at the same effort and rescored on the same
-    vectors, with FAISS's own calls and nothing else."""
+    """The very file that the platform serves from, searched with FAISS's own calls and nothing else; where
+    that pays, rescored on the same vectors."""
 
-    def __init__(
-        self, path: Path, kind: str, parameters: Mapping[str, Any], vectors_RD: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, path: Path, kind: str, vectors_RD: NDArray[np.float32]) -> None:
+        self._kind = kind
         self._base = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         # The inner product of all benchmarks; the mapped vectors are not copied.
         self._vectors, self._flat = vectors_RD, faiss.IndexFlatIP(vectors_RD.shape[1])
@@ -32,21 +56,79 @@ class BareIndex:
             faiss.swig_ptr(codes), codes.size, self._flat.codes.owner
         )
         self._flat.ntotal = len(vectors_RD)
-        self._index = faiss.IndexRefine(self._base, self._flat)
-        ef = int(parameters["ef"])
-        self._effort = faiss.IndexRefineSearchParameters(
-            k_factor=float(parameters["refine_factor"]),
-            base_index_params=faiss.SearchParametersIVF(nprobe=ef)
-            if kind == "ivf"
-            else faiss.SearchParametersHNSW(efSearch=ef),
-        )
+        self._refined = faiss.IndexRefine(self._base, self._flat)
 
-    def search(self, queries_QD: NDArray[np.float32], k: int, threads: int) -> NDArray[np.int64]:
+    def exact(self, queries_QD: NDArray[np.float32], k: int, selected: Selected) -> NDArray[np.int64]:
+        """Rows [Q, K] by a scan, which no index is asked for."""
+        options = {} if selected is None else {"params": faiss.SearchParameters(sel=selected.selector)}
+        with threads_of(ALL_THREADS):
+            rows: NDArray[np.int64] = self._flat.search(queries_QD, k, **options)[1]
+        return rows
+
+    def search(
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort, threads: int
+    ) -> NDArray[np.int64]:
         """Rows [Q, K]."""
+        index = self._base if effort.refine_factor is None else self._refined
         with threads_of(threads):
-            _, rows = self._index.search(queries_QD, k, params=self._effort)
-        found: NDArray[np.int64] = rows
-        return found
+            rows: NDArray[np.int64] = index.search(queries_QD, k, params=effort.parameters)[1]
+        return rows
+
+    def efforts(
+        self,
+        queries_QD: NDArray[np.float32],
+        exact_QK: NDArray[np.int64],
+        k: int,
+        recall: float,
+        refine_factors: Iterable[float | None],
+        selected: Selected = None,
+    ) -> list[Effort]:
+        """For each way of rescoring, the least effort that finds ``recall`` of ``exact_QK`` among ``k`` rows;
+        where none does, the best there is."""
+        found = []
+        for refine_factor in refine_factors:
+            low, high = 1, int(self._base.nlist if self._kind == "ivf" else _EF_MAX)
+            best = self._measured(queries_QD, exact_QK, k, high, refine_factor, selected)
+            while low < high:
+                ef = (low + high) // 2
+                effort = self._measured(queries_QD, exact_QK, k, ef, refine_factor, selected)
+                if effort.recall >= recall:
+                    best, high = effort, ef
+                else:
+                    low = ef + 1
+            found.append(best)
+        reached = [effort for effort in found if effort.recall >= recall]
+        return reached or [max(found, key=lambda effort: effort.recall)]
+
+    def _measured(
+        self,
+        queries_QD: NDArray[np.float32],
+        exact_QK: NDArray[np.int64],
+        k: int,
+        ef: int,
+        refine_factor: float | None,
+        selected: Selected,
+    ) -> Effort:
+        options = {} if selected is None else {"sel": selected.selector}
+        parameters = (
+            faiss.SearchParametersIVF(nprobe=ef, **options)
+            if self._kind == "ivf"
+            else faiss.SearchParametersHNSW(efSearch=ef, **options)
+        )
+        if refine_factor is not None:
+            parameters = faiss.IndexRefineSearchParameters(
+                k_factor=refine_factor, base_index_params=parameters
+            )
+        effort = Effort(ef, refine_factor, parameters)
+        return replace(effort, recall=recall_of(self.search(queries_QD, k, effort, ALL_THREADS), exact_QK))
+
+
+def recall_of(found_QC: NDArray[np.int64], exact_QK: NDArray[np.int64]) -> float:
+    """The share of the exact rows that were found; exact rows of -1 are none."""
+    hits = sum(
+        len(np.intersect1d(found, exact[exact >= 0])) for found, exact in zip(found_QC, exact_QK, strict=True)
+    )
+    return hits / max(1, int((exact_QK >= 0).sum()))
 
 
 def build(

@@ -1,181 +1,157 @@
-"""Search of the top ten: against FAISS in process on the same index file at the same effort."""
+"""Search: against FAISS in process on the same index file, its effort tuned to the recall measured here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.errors import InternalError
-from bedplate.wire.store import IndexKind, IndexSpecification
-from bedplate_store.indexes import IndexDocument, index_key
-from bedplate_store.readers import SpaceReader
-from benchmarks.bare_faiss import ALL_THREADS, BareIndex
+from bedplate.wire.store import IndexKind
+from benchmarks.bare_faiss import ALL_THREADS
 from benchmarks.figures import Figure, Sample, interleave, median
 from benchmarks.processor_time import Meter
-from benchmarks.vectors import clustered, gapped_keys
-from benchmarks.workbench import REFERENCE, SEARCH_DIM, Workbench
+from benchmarks.search_subjects import QUERIES, RECALL_TARGET, Match, Question, match, publish
+from benchmarks.workbench import Workbench
+
+__all__ = ["NAME", "RECALL_TARGET", "SHARES", "run"]
 
 NAME = "search"
-K = 10
 BATCH = 256
-RECALL_TARGET = 0.95
 SHARES: dict[IndexKind, int] = {"ivf": 5, "hnsw": 10}
-"""The kinds measured, each over this part of the lookup's rows: 200,000 and 100,000 of 1,000,000."""
-_QUERIES = 4096
+"""Kinds of indexes, each over this part of the lookup's rows: 200,000 and 100,000 of 1,000,000."""
+_MATRIX = [
+    Question(k, recall, filtered, by_key)
+    for filtered, by_key in ((False, False), (True, False), (False, True))
+    for k in (10, 100)
+    for recall in (0.95, 0.99)
+]
+_SHORT = [Question(10, 0.95), Question(10, 0.99)]
+_ROUNDS = 5
 _HIT_BYTES = 12  # an int64 key and a float32 score
-_AGREEMENT = 0.99  # all but ties
+_CALLS_MAX = 8_000
 
-Searched = Callable[[NDArray[np.float32]], object]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One published space with its index, as the platform and as bare FAISS see it."""
-
-    space: str
-    title: str
-    index: IndexDocument
-    reader: SpaceReader
-    bare: BareIndex
-    queries: NDArray[np.float32]
+Call = Callable[[NDArray[np.int64]], object]
 
 
 def run(bench: Workbench) -> list[Figure]:
-    """Queries a second: one at a time and in batches, in process and over HTTP."""
+    """Queries a second: one at a time and in batches, in process and over HTTP.
+
+    Everything over 200,000 rows; in short over 1,000,000, and of a graph over 100,000.
+    """
+    rows = bench.scale.rows
+    plan: list[tuple[str, IndexKind, int, list[Question]]] = [
+        ("ivf", "ivf", rows // SHARES["ivf"], _MATRIX),
+        ("million", "ivf", rows, _SHORT),
+        ("hnsw", "hnsw", rows // SHARES["hnsw"], _SHORT[:1]),
+    ]
     figures = []
-    for kind, share in SHARES.items():
-        subject = _publish(bench, kind, bench.scale.rows // share)
-        figures.append(_in_process(bench, subject))
-        figures += [_over_http(bench, subject, 1, connections) for connections in (1, 4, 32)]
-        figures.append(_over_http(bench, subject, BATCH, 1))
+    for space, kind, count, questions in plan:
+        subject = publish(bench, space, kind, count)
+        for question in questions:
+            figures += _measure(bench, match(bench, subject, question))
     return figures
 
 
-def _publish(bench: Workbench, kind: IndexKind, rows: int) -> Subject:
-    bench.say(f"search: publishing {rows:,} x {SEARCH_DIM} with an index of kind {kind} ...")
-    vectors, queries = clustered(rows, _QUERIES, SEARCH_DIM)
-    specification = IndexSpecification(kind=kind, recall_target=RECALL_TARGET)
-    index = bench.publish(kind, gapped_keys(rows), vectors, specification).index
-    path = None if index is None else bench.objects.local_path(index_key(index.digest))
-    if index is None or path is None:
-        raise InternalError(f"the space {kind} was published without an index on this machine")
-    reader = bench.reader(kind)
-    if reader.base is None:
-        raise InternalError(f"the space {kind} has no base segment")
-    subject = Subject(
-        space=kind,
-        title=f"top {K} of {rows:,} x {SEARCH_DIM} {kind}",
-        index=index,
-        reader=reader,
-        bare=BareIndex(path, index.kind, index.parameters, np.asarray(reader.base.vectors, np.float32)),
-        queries=queries,
-    )
-    _check(bench, subject)
-    return subject
-
-
-def _check(bench: Workbench, subject: Subject) -> None:
-    """A wrong answer is not worth measuring."""
-    queries = subject.queries[:BATCH]
-    answer = bench.client.spaces.search(f"{REFERENCE}/{subject.space}", queries, k=K)
-    keys = np.asarray(answer.keys)
-    bare = gapped_keys(subject.reader.index.rows if subject.reader.index else 0)[
-        subject.bare.search(queries, K, ALL_THREADS)
+def _measure(bench: Workbench, subject: Match) -> list[Figure]:
+    bench.say(f"search: {subject.title} ...")
+    return [
+        _in_process(bench, subject, 1),
+        _in_process(bench, subject, BATCH),
+        *(_over_http(bench, subject, 1, connections) for connections in (1, 4, 32)),
+        _over_http(bench, subject, BATCH, 1),
     ]
-    agreement = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(keys, bare, strict=True)])
-    if agreement < _AGREEMENT:
-        raise InternalError(f"{subject.title}: {agreement:.0%} of the hits are those of bare FAISS")
 
 
-def _details(subject: Subject) -> dict[str, float]:
-    return {
-        "recall_at_10": subject.index.recall_at_10 or 0.0,
-        "recall_at_100": subject.index.recall_at_100 or 0.0,
-        "effort": float(subject.index.parameters.get("ef", 0)),
-        "index_bytes": float(subject.index.bytes),
-    }
-
-
-def _in_process(bench: Workbench, subject: Subject) -> Figure:
-    calls = bench.scale.of(1000, 200)
+def _in_process(bench: Workbench, subject: Match, batch: int) -> Figure:
+    bare, limit_name = _limit(subject, batch)
     pairs = interleave(
-        bench.scale.rounds,
-        lambda number: _one_by_one(lambda query: subject.reader.search(query, K), subject, calls, number),
-        lambda number: _one_by_one(lambda query: subject.bare.search(query, K, 1), subject, calls, number),
+        _rounds(bench),
+        _timed(bench, subject.ours, batch),
+        _timed(bench, bare, batch),
     )
     return pairs.figure(
-        NAME, f"{subject.title}, in process", "queries/s", "FAISS, one thread", _details(subject)
+        NAME, f"{subject.title}, in process, {_asked(batch)}", "queries/s", limit_name, subject.details
     )
 
 
-def _one_by_one(call: Searched, subject: Subject, calls: int, number: int) -> Sample:
-    chosen = _chosen(subject, calls, number)
-    seconds = np.empty(calls)
-    for place, row in enumerate(chosen):
-        query = subject.queries[row : row + 1]
-        began = time.perf_counter()
-        call(query)
-        seconds[place] = time.perf_counter() - began
-    return Sample(calls / float(seconds.sum()), seconds)
-
-
-def _chosen(subject: Subject, count: int, number: int) -> NDArray[np.int64]:
-    return np.random.default_rng(number + 10).integers(0, len(subject.queries), count)
-
-
-def _over_http(bench: Workbench, subject: Subject, batch: int, connections: int) -> Figure:
-    requests = (bench.scale.of(1000, 200) if batch == 1 else bench.scale.of(40, 10)) * min(connections, 8)
-    count = _QUERIES // batch
-    bodies = [part.astype("<f4").tobytes() for part in subject.queries[: count * batch].reshape(count, -1)]
-    api = bench.api_target(f"/v1/spaces/{REFERENCE}/{subject.space}/search?k={K}", bodies)
+def _over_http(bench: Workbench, subject: Match, batch: int, connections: int) -> Figure:
+    bodies = subject.bodies(batch)
+    api = bench.api_target(subject.path, bodies, subject.media)
+    trial = 8 * connections
+    rate = bench.load.fire(api, connections=connections, requests=trial).rate
+    requests = _count(bench, rate, connections)
     ours = Meter(bench.platform.pids()["api"], requests * batch)
-    threads = 1 if batch == 1 else _best_threads(subject, batch)
+    bare, limit_name = _limit(subject, batch)
     pairs = interleave(
-        bench.scale.rounds,
+        _rounds(bench),
         lambda _: ours.round(
             lambda: bench.load.fire(api, connections=connections, requests=requests, work=batch)
         ),
-        lambda number: _faiss(subject, batch, requests, threads, number),
+        _timed(bench, bare, batch),
     )
-    bare = bench.bare_target(batch * K * _HIT_BYTES, bodies)
-    empty = [
-        bench.load.fire(bare, connections=connections, requests=requests, work=batch).rate
-        for _ in range(bench.scale.rounds)
-    ]
-    asked = "one query" if batch == 1 else f"{batch} queries a request"
+    empty = bench.bare_target(batch * subject.question.k * _HIT_BYTES, bodies)
+    plural = "connection" if connections == 1 else "connections"
     return pairs.figure(
         NAME,
-        f"{subject.title}, HTTP, {asked}, {connections} connection{'s' if connections > 1 else ''}",
+        f"{subject.title}, HTTP, {_asked(batch)}, {connections} {plural}",
         "queries/s",
-        f"FAISS in process, {'one thread' if threads == 1 else f'{threads} threads'}",
+        limit_name,
         {
-            **_details(subject),
+            **subject.details,
             "processor_us": ours.microseconds,
-            "bare_http_queries_per_second": median(empty),
+            "bare_http_queries_per_second": bench.load.fire(
+                empty, connections=connections, requests=requests, work=batch
+            ).rate,
         },
     )
 
 
-def _best_threads(subject: Subject, batch: int) -> int:
-    """On a busy machine several threads wait for each other longer than one takes."""
-    rates = {
-        threads: median([_faiss(subject, batch, 5, threads, number).rate for number in range(5)])
-        for threads in {1, ALL_THREADS}
-    }
-    return max(rates, key=lambda threads: rates[threads])
+def _limit(subject: Match, batch: int) -> tuple[Call, str]:
+    """FAISS by one thread; batches by all of them where that is faster.
+
+    On a busy machine several threads wait for each other longer than one takes.
+    """
+
+    def by(threads: int) -> Call:
+        return lambda places: subject.bare(places, threads)
+
+    def rate(threads: int) -> float:
+        return median([_fire(by(threads), batch, 3, number).rate for number in range(3)])
+
+    threads = 1 if batch == 1 else max({1, ALL_THREADS}, key=rate)
+    return by(threads), f"FAISS in process, {'one thread' if threads == 1 else f'{threads} threads'}"
 
 
-def _faiss(subject: Subject, batch: int, requests: int, threads: int, number: int) -> Sample:
-    if batch == 1:
-        return _one_by_one(lambda query: subject.bare.search(query, K, 1), subject, requests, number)
-    seconds = np.empty(requests)
-    for place in range(requests):
-        queries = subject.queries[_chosen(subject, batch, number * requests + place + 1_000_000)]
+def _timed(bench: Workbench, call: Call, batch: int) -> Callable[[int], Sample]:
+    """A round of as many calls as fit into its time, each of queries of its own."""
+    calls = _count(bench, _fire(call, batch, 3, -3).rate / batch, 1)
+    return lambda number: _fire(call, batch, calls, number)
+
+
+def _fire(call: Call, batch: int, calls: int, number: int) -> Sample:
+    places = np.random.default_rng(number + 10).integers(0, QUERIES, (calls, batch))
+    seconds = np.empty(calls)
+    for place, chosen in enumerate(places):
         began = time.perf_counter()
-        subject.bare.search(queries, K, threads)
+        call(chosen)
         seconds[place] = time.perf_counter() - began
-    return Sample(requests * batch / float(seconds.sum()), seconds)
+    return Sample(calls * batch / float(seconds.sum()), seconds)
+
+
+def _count(bench: Workbench, calls_per_second: float, connections: int) -> int:
+    """Calls of a round."""
+    return max(2, connections, min(int(calls_per_second * _seconds(bench)), _CALLS_MAX))
+
+
+def _seconds(bench: Workbench) -> float:
+    return 0.05 if bench.scale.quick else 0.2
+
+
+def _rounds(bench: Workbench) -> int:
+    return min(bench.scale.rounds, _ROUNDS)
+
+
+def _asked(batch: int) -> str:
+    return "one query" if batch == 1 else f"{batch} queries a request"

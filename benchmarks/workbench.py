@@ -15,11 +15,13 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import save_file
 
 from bedplate import Client
+from bedplate.codecs import RAW
 from bedplate.wire.registry import Signature, SpaceSignature, TensorSignature
 from bedplate.wire.store import IndexSpecification
 from bedplate_modeling import checkpoint_layout as layout
@@ -44,6 +46,7 @@ SPACES = {
     "float16": SpaceSignature(dim=LOOKUP_DIM, dtype="float16", key_type="int64"),
     "ivf": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
     "hnsw": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
+    "million": SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64"),
     "sdk": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
     "written": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
     "bulk": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
@@ -140,7 +143,12 @@ class Workbench:
         return self.folder / "cache"
 
     def publish(
-        self, space: str, keys: NDArray[np.int64], vectors: NDArray[Any], index: IndexSpecification | None
+        self,
+        space: str,
+        keys: NDArray[np.int64],
+        vectors: NDArray[Any],
+        index: IndexSpecification | None,
+        attributes: pa.Table | None = None,
     ) -> PreparedSnapshot:
         """Give a space of ``bench@1`` its first snapshot, by the same steps that end an embed job."""
         signature = SPACES[space]
@@ -148,7 +156,12 @@ class Workbench:
         # The database first: it starts the platform, which makes the space.
         database, objects = self.database, self.objects
         segment = write_segment(
-            objects, keys=keys, vectors=vectors, dtype=signature.dtype, key_type=signature.key_type
+            objects,
+            keys=keys,
+            vectors=vectors,
+            dtype=signature.dtype,
+            key_type=signature.key_type,
+            attributes=attributes,
         )
         prepared = snapshots.prepare(database, objects, self.cache, key, [segment.digest], index)
         with database.write() as session:
@@ -159,10 +172,10 @@ class Workbench:
         """A reader of a published space of ``bench@1``, in this process."""
         return SpaceReaders(self.database, self.objects, self.cache).get(FOUNDATION, 1, space)
 
-    def api_target(self, path: str, bodies: list[bytes]) -> Target:
-        """POSTs of raw bytes to the platform's API."""
+    def api_target(self, path: str, bodies: list[bytes], media: str = RAW) -> Target:
+        """POSTs of bodies of a media type to the platform's API, answered in raw bytes."""
         address = urlsplit(self.platform.url)
-        wires = [wire(path, body, token=self.platform.token) for body in bodies]
+        wires = [wire(path, body, token=self.platform.token, media=media) for body in bodies]
         return Target(address.hostname or "", address.port or 0, wires)
 
     def bare_target(self, answer_bytes: int, bodies: list[bytes]) -> Target:
