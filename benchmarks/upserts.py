@@ -1,6 +1,7 @@
 """Upserts: acknowledged rows a second, against writing the same bytes to a file and syncing it.
 
-And how soon a write is seen by who does not carry its token.
+And how soon a write is seen by who does not carry its token: afterwards, while a worker compacts what was
+written, and while 100,000 rows a second are being written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bedplate.codecs import ARROW, JSON, encode_upsert_arrow
 from benchmarks.figures import Figure, Sample, interleave, percentile_ms
 from benchmarks.load import Target, wire
+from benchmarks.steady_writes import SteadyWrites, Stream
 from benchmarks.vectors import random_vectors
 from benchmarks.workbench import LOOKUP_DIM, REFERENCE, Workbench
 
@@ -26,11 +28,12 @@ _SPACE = f"{REFERENCE}/written"
 _BATCHES = 8
 _SEEN = 40
 _POLL_SECONDS = 0.002
+_STEADY_ROWS = 100_000
 
 
 def run(bench: Workbench) -> list[Figure]:
     """Batches of Arrow over HTTP; every key is new."""
-    return [_rate(bench, connections) for connections in CONNECTIONS]
+    return [*(_rate(bench, connections) for connections in CONNECTIONS), _while_writing(bench)]
 
 
 def _rate(bench: Workbench, connections: int) -> Figure:
@@ -57,7 +60,7 @@ def _rate(bench: Workbench, connections: int) -> Figure:
         return Sample(BATCH * _BATCHES / float(seconds.sum()), seconds)
 
     pairs = interleave(min(5, bench.scale.rounds), product, limit)
-    seen = _seconds_until_seen(bench, first - 1_000_000)
+    seen = _seconds_until_seen(bench, first - 1_000_000, _SEEN)
     return pairs.figure(
         NAME,
         f"batches of {BATCH:,} x {LOOKUP_DIM} float32 over HTTP, {connections} connections",
@@ -71,6 +74,39 @@ def _rate(bench: Workbench, connections: int) -> Figure:
     )
 
 
+def _while_writing(bench: Workbench) -> Figure:
+    """How many rows a second were acknowledged of those sent, and how soon others were seen meanwhile."""
+    bench.say(f"upserts: {_STEADY_ROWS:,} rows a second, and how soon a write is seen ...")
+    stream = Stream(
+        bench.platform.url,
+        bench.platform.token,
+        f"/v1/spaces/{_SPACE}/upsert",
+        _STEADY_ROWS,
+        BATCH,
+        LOOKUP_DIM,
+        first=9_000_000_000,
+    )
+    writes = SteadyWrites(stream)
+    with writes:
+        seen = _seconds_until_seen(bench, 8_000_000_000, bench.scale.of(200, 100))
+    return Figure(
+        NAME,
+        f"rows acknowledged while {_STEADY_ROWS:,} a second are sent",
+        "rows/s",
+        writes.rows_per_second,
+        _STEADY_ROWS,
+        "rows sent",
+        writes.rows_per_second / _STEADY_ROWS,
+        1,
+        {
+            "visible_p50_ms": percentile_ms(seen, 50),
+            "visible_p99_ms": percentile_ms(seen, 99),
+            "visible_max_ms": percentile_ms(seen, 100),
+            "load_average": os.getloadavg()[0],
+        },
+    )
+
+
 def _target(bench: Workbench, bodies: list[bytes]) -> Target:
     token, address = bench.platform.token, urlsplit(bench.platform.url)
     path = f"/v1/spaces/{_SPACE}/upsert"
@@ -78,12 +114,13 @@ def _target(bench: Workbench, bodies: list[bytes]) -> Target:
     return Target(address.hostname or "", address.port or 0, wires)
 
 
-def _seconds_until_seen(bench: Workbench, first: int) -> NDArray[np.float64]:
-    """From the acknowledgement of one row until a lookup without its token sees it, [_SEEN]."""
+def _seconds_until_seen(bench: Workbench, first: int, count: int) -> NDArray[np.float64]:
+    """From the acknowledgement of one row until a lookup without its token sees it, [count]."""
     client = bench.client
-    seconds = np.empty(_SEEN)
+    seconds = np.empty(count)
     vector = np.ones((1, LOOKUP_DIM), np.float32)
-    for number in range(_SEEN):
+    client.spaces.lookup(_SPACE, [first])  # the first one opens the space, which is another matter
+    for number in range(count):
         client.spaces.upsert(_SPACE, [first + number], vector)
         acknowledged = time.perf_counter()
         while not client.spaces.lookup(_SPACE, [first + number]).found[0]:

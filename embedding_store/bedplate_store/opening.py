@@ -25,7 +25,7 @@ from bedplate_store.tables.spaces import SnapshotRow
 
 WARM_BYTES_MAX = 4 << 30
 """More is not read ahead: it would push out of memory what is being served."""
-STEP_BYTES = 16 << 20
+STEP_BYTES = 8 << 20
 STEP_WRITES = 128
 _CHUNK_BYTES = 1 << 20
 _PAGE_BYTES = 4096

@@ -40,7 +40,7 @@ __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders
 
 logger = logging.getLogger(__name__)
 
-LAG_REFRESHES = 2
+LAG_REFRESHES = 1
 _LOAD_ATTEMPTS = 3
 _FAULTS = (SQLAlchemyError, OSError, Unavailable, StorageFull, InternalError)
 _PRUNE_SECONDS = 600.0
@@ -150,7 +150,8 @@ class SpaceReaders:
         return reader if entry is None or entry.reader is None else entry.reader
 
     def keep_up(self, space: SpaceKey) -> None:
-        """Refresh the space's reader here, if there is one that has lagged for ``LAG_REFRESHES`` refreshes.
+        """Refresh the space's reader here, if there is one that has not been up to date for
+        ``LAG_REFRESHES`` times the time between refreshes.
 
         For who has written: while reading falls behind writing, writers wait here instead of widening the
         gap, and the processor is the reader's.
@@ -246,6 +247,8 @@ class SpaceReaders:
         """
         behind = False
         for key, entry in list(self._entries.items()):
+            if entry.reader is None:
+                continue  # whoever opens it may take long, and the others' writes do not wait for that
             try:
                 behind |= self._renew(key, entry, ask=True).behind
             except _FAILURES:

@@ -103,7 +103,7 @@ def build_platform(
         directory=SpaceDirectory(
             registry,
             readers,
-            # With the reader's own age at most three refreshes: a write is seen within a second.
+            # How soon an alias moved elsewhere is followed; writes are seen as soon as the reader is.
             fresh_seconds=settings.reader_refresh_seconds,
             stale_seconds=2 * settings.reader_refresh_seconds,
         ),

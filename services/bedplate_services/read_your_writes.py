@@ -68,9 +68,7 @@ async def caught_up(
     if located.reader.space == space and located.reader.sequence >= after.sequence:
         return located
     reader = await _wait(readers, after)
-    newer = Located(version, located.space, reader, located.opened_at)
-    directory.adopt(reference, newer)
-    return newer
+    return Located(version, located.space, reader, located.opened_at)
 
 
 async def _wait(readers: SpaceReaders, after: WriteToken) -> SpaceReader:

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         token_cache_seconds: how long a revoked token may still work.
         history_cache_mib: memory for the encoded histories of recent users.
         reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
-            write is seen by everybody after three times that.
+            write is seen by everybody about then, and its writer waits for a reader here that lags longer.
         reader_keep_seconds: how long a version stays open that nobody asks for any more.
         pending_mib_max: vectors of one space that may wait for compaction; further writes are put off.
     """

@@ -76,6 +76,26 @@ def test_many_writes_to_one_space_do_not_hold_up_another(store: Any, monkeypatch
     assert seen(readers, busy, range(4)) == [True] * 4
 
 
+def test_a_space_that_is_being_opened_does_not_hold_up_another(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, quiet = store.space(), store.space()
+    readers = store.readers(refresh_seconds=1000)
+    for key in (large, quiet):
+        write(store, key, range(1))
+    readers.get(*quiet)
+    write(store, quiet, range(1, 2))
+    whole = readers_module.open_snapshot
+
+    def meanwhile(*arguments: Any) -> Any:
+        assert not readers._refresh_round()
+        return whole(*arguments)
+
+    monkeypatch.setattr(readers_module, "open_snapshot", meanwhile)
+    assert readers.get(*large).sequence == 1
+    assert seen(readers, quiet, range(2)) == [True, True]
+
+
 def test_writes_above_a_new_snapshot_are_opened_aside(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     key = store.space()
     store.embed(key, [0], rows(0))
