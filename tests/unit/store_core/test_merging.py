@@ -149,9 +149,14 @@ def test_runs_that_do_not_overlap_are_copied_in_blocks() -> None:
     ]
 
 
+@pytest.mark.parametrize("hashes_wait", ["in memory", "in files"])
 @pytest.mark.parametrize("step", [1, 7, 1000])
 @pytest.mark.parametrize("key_type", ["int64", "string"])
-def test_a_column_written_in_pieces_is_the_column(key_type: KeyType, step: int, tmp_path: Path) -> None:
+def test_a_column_written_in_pieces_is_the_column(
+    key_type: KeyType, step: int, hashes_wait: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if hashes_wait == "in files":
+        monkeypatch.setattr("bedplate_store.column_writers._BUCKET_BYTES_IN_MEMORY", 1)
     random = np.random.default_rng(3)
     numbers = random.integers(-(2**63), 2**63 - 1, 500)
     raw: Any = numbers if key_type == "int64" else [*(f"é{n}" for n in numbers), "x" * KEY_BYTES_MAX]
