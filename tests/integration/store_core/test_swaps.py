@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-DIM, ROWS, PUBLICATIONS = 4, 400, 12
+DIM, ROWS, PUBLICATIONS, READERS = 4, 400, 12, 3
 PATIENCE_SECONDS = 60.0
 
 
@@ -24,10 +24,10 @@ def test_no_answer_mixes_snapshots(store: Any) -> None:
 
     publish(1)
     stop = threading.Event()
+    seen: list[set[int]] = [set() for _ in range(READERS)]
     with store.readers(refresh_seconds=0.001) as readers:
 
-        def read() -> set[int]:
-            seen = set()
+        def read(mine: set[int]) -> None:
             while not stop.is_set():
                 reader = readers.get(*key)
                 found = reader.lookup(keys)
@@ -36,18 +36,26 @@ def test_no_answer_mixes_snapshots(store: Any) -> None:
                 assert (found.vectors == reader.snapshot).all()
                 assert (hits.scores == -DIM * reader.snapshot**2).all()
                 assert found.snapshot == hits.snapshot == reader.snapshot
-                seen.add(reader.snapshot)
-            return seen
+                mine.add(reader.snapshot)
 
-        with ThreadPoolExecutor(3) as pool:
-            reading = [pool.submit(read) for _ in range(3)]
+        with ThreadPoolExecutor(READERS) as pool:
+            reading = [pool.submit(read, mine) for mine in seen]
+
+            def wait_until_all_saw(number: int) -> None:
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                while not all(number in mine for mine in seen):
+                    assert time.monotonic() < deadline
+                    for each in reading:
+                        if each.done():
+                            each.result()  # raises what went wrong in it
+                    time.sleep(0.005)
+
             try:
+                wait_until_all_saw(1)
                 for number in range(2, PUBLICATIONS + 1):
                     publish(number)
-                deadline = time.monotonic() + PATIENCE_SECONDS
-                while readers.get(*key).snapshot < PUBLICATIONS:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.005)
+                wait_until_all_saw(PUBLICATIONS)
             finally:
                 stop.set()
-            assert all(len(each.result()) > 1 for each in reading)
+            for each in reading:
+                each.result()
