@@ -19,6 +19,7 @@ from benchmarks import (
     report,
     sdk,
     search,
+    shards,
     swap,
     training_read,
     upserts,
@@ -38,6 +39,7 @@ BENCHMARKS = {
         training_read,
         upserts,
         large_space,
+        shards,
         swap,
     )
 }

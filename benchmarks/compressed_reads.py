@@ -68,7 +68,7 @@ def _searches(
     for dtype, segment in segments.items():
         specification = IndexSpecification(kind=kind, recall_target=0.95)
         built = build_index(segment, specification, "inner_product", directory=folder)
-        index = open_index(built.path, built.document, segment, "inner_product")
+        index = open_index(built.paths, built.document, segment, "inner_product")
         found = index.search(queries, 10)[1]
         hits = np.mean([len(set(a) & set(b)) for a, b in zip(near.tolist(), found.tolist(), strict=True)])
         stored = built.document.recall_at_10

@@ -10,11 +10,12 @@ from typing import Self
 _SAMPLE_SECONDS = 0.02
 
 
-def resident_bytes() -> dict[str, int]:
-    """``anonymous`` memory, which is the process's own, and ``mapped`` pages of files, which the page cache
-    shares with every other process and takes back under pressure."""
+def resident_bytes(process: int | str = "self") -> dict[str, int]:
+    """Of a process, by its id: ``anonymous`` memory, which is its own, and ``mapped`` pages of files, which
+    the page cache shares with every other process and takes back under pressure.
+    """
     fields = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines() if ":" in line
     )
 
     def of(name: str) -> int:

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -47,6 +48,7 @@ class ReaderAnnouncer:
         *,
         service: str,
         url: str,
+        node: str | None = None,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,11 +57,12 @@ class ReaderAnnouncer:
         self._readers = readers
         self._service = service
         self._url = url
+        self._node = node
         self._process = f"{socket.gethostname()}/{os.getpid()}"
         self._now = now
         self._clock = clock
         self._started_at = now()
-        self._told: dict[SpaceKey, tuple[int, bool]] | None = None
+        self._told: dict[SpaceKey, OpenSpace] | None = None
         self._told_at = 0.0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,12 +71,12 @@ class ReaderAnnouncer:
         """Tell the others if there is something new or the last time is a while ago; whether it did."""
         spaces = dict(self._readers.opened())
         # Not for every write: sequences go along with the next heartbeat.
-        present = {key: (space.snapshot, space.in_use) for key, space in spaces.items()}
+        present = {key: replace(space, sequence=0) for key, space in spaces.items()}
         since = self._clock() - self._told_at
         if present == self._told and since < reader_processes.HEARTBEAT_SECONDS:
             return False
         reader = ReaderProcess(
-            self.id, self._service, self._process, self._url, self._readers.follows, spaces
+            self.id, self._service, self._process, self._url, self._readers.follows, spaces, self._node
         )
         with self._database.write() as session:
             reader_processes.announce(session, reader, started_at=self._started_at, now=self._now())

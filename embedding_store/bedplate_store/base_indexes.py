@@ -101,8 +101,8 @@ def index_base(
 ) -> IndexDocument:
     """The index of the base: assembled from ``parts``, or built here and now; tuned and measured.
 
-    ``parts`` hold all rows, in order. Where ``auto`` finds that inverted lists do not suit the vectors, the
-    graph is built here: one grows row by row and is not made of parts.
+    ``parts`` hold all rows, in order, equally many for each shard. Where ``auto`` finds that inverted lists
+    do not suit the vectors, the graph is built here: one grows row by row and is not made of parts.
     """
     built = build_index(
         _open(objects, cache_dir, base),
@@ -112,12 +112,12 @@ def index_base(
         seed=seed,
         parts=[_local(objects, cache_dir, part) for part in parts],
     )
-    if built.path is not None:
-        try:
-            with named_full_disk(cache_dir):
-                objects.put_file(index_key(built.document.digest), built.path)
-        finally:
-            built.path.unlink(missing_ok=True)
+    try:
+        with named_full_disk(cache_dir):
+            for (digest, _), path in zip(built.document.files, built.paths, strict=True):
+                objects.put_file(index_key(digest), path)
+    finally:
+        built.remove()
     return built.document
 
 

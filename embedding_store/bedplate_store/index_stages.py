@@ -23,6 +23,7 @@ def index_stages(specification: IndexSpecification, rows: int, parts: int | None
     if not has_parts(specification, rows):
         return [Stage(MERGE, [whole]), Stage(ASSEMBLE, [whole])]
     parts = parts or part_count(rows)
+    parts = -(-parts // specification.shards) * specification.shards  # each of one shard only
     spans = [part_rows(rows, part, parts) for part in range(parts)]
     add = [
         PartitionSpec({"part": part, "parts": parts}, stop - start)

@@ -122,7 +122,7 @@ def sort_last_wins(keys: Keys) -> NDArray[np.int64]:
         last = np.append(ordered[1:] != ordered[:-1], True)
         distinct: NDArray[np.int64] = order[last]
         return distinct
-    values = _as_arrow(keys)
+    values = as_arrow(keys)
     sorted_rows = pc.sort_indices(values)  # stable
     ordered_values = values.take(sorted_rows)
     differs = pc.not_equal(ordered_values[1:], ordered_values[:-1]).to_numpy(zero_copy_only=False)
@@ -275,7 +275,8 @@ def _parse_strings(keys: RawKeys) -> StringKeys:
     return StringKeys(heap, _offsets(lengths + 1))
 
 
-def _as_arrow(keys: StringKeys) -> Any:
+def as_arrow(keys: StringKeys) -> Any:
+    """The keys as an Arrow array of large_binary, over the same memory."""
     offsets = np.ascontiguousarray(keys.offsets, np.int64)
     return pa.Array.from_buffers(
         pa.large_binary(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(keys.heap)]

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select, text
 
 from bedplate_store.database import ReadSession, WriteSession
+from bedplate_store.indexes import IndexDocument
 from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
 
 _LOCK = 0xBED0C01
@@ -53,7 +54,7 @@ def live_segments(session: ReadSession, now: datetime, grace: timedelta) -> set[
 def live_indexes(session: ReadSession, now: datetime, grace: timedelta) -> set[str]:
     """Digests of the index files that live snapshots hold; a scan has none."""
     indexes = (row.index for row in live_snapshots(session, now, grace) if row.index is not None)
-    return {index["digest"] for index in indexes if index["digest"]}
+    return {digest for index in indexes for digest, _ in IndexDocument.from_json(index).files}
 
 
 def _lock(session: WriteSession, statement: str) -> None:

@@ -64,19 +64,13 @@ def open_snapshot(
     document = IndexDocument.flat(base.info.rows)
     if snapshot.index is not None:
         document = IndexDocument.from_json(snapshot.index)
-    path = None
-    if document.has_file:
-        path = local_file(
-            objects,
-            index_key(document.digest),
-            cache_dir,
-            bytes_=document.bytes,
-            sha256=document.digest,
-        )
-        digests.append(document.digest)
-        files = [path, *files]
-    index = open_index(path, document, base, metric)
-    return OpenSnapshot(snapshot.number, base, index, frozenset(digests), tuple(files))
+    paths = [
+        local_file(objects, index_key(digest), cache_dir, bytes_=size, sha256=digest)
+        for digest, size in document.files
+    ]
+    digests += [digest for digest, _ in document.files]
+    index = open_index(paths, document, base, metric)
+    return OpenSnapshot(snapshot.number, base, index, frozenset(digests), (*paths, *files))
 
 
 def reader_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, select
 
@@ -25,11 +26,20 @@ _FORGET_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class OpenSpace:
-    """A space that a process has open; ``in_use``: somebody asked for it not long ago."""
+    """A space that a process has open; ``in_use``: somebody asked for it not long ago.
+
+    ``shards`` of a store node: the snapshots that it answers for, each with the shards it has of it.
+    """
 
     snapshot: int
     sequence: int
     in_use: bool
+    shards: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> OpenSpace:
+        shards = tuple((snapshot, tuple(numbers)) for snapshot, numbers in document["shards"])
+        return cls(**{**document, "shards": shards})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class ReaderProcess:
         service: what it is part of: ``api`` or ``inference``.
         process: which one it is, for people: host name and process id.
         follows: its requests name versions by alias, so a moving alias takes it along.
+        node: its name as a store node; None: it is none.
     """
 
     id: str
@@ -48,6 +59,7 @@ class ReaderProcess:
     url: str
     follows: bool
     spaces: Mapping[SpaceKey, OpenSpace]
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ def announce(session: WriteSession, reader: ReaderProcess, *, started_at: dateti
             process=reader.process,
             url=reader.url,
             follows=reader.follows,
+            node=reader.node,
             spaces={str(key): asdict(space) for key, space in reader.spaces.items()},
             started_at=started_at,
             seen_at=now,
@@ -116,10 +129,17 @@ def list_readers(session: ReadSession, key: SpaceKey, now: datetime) -> list[Ope
                     sequence=space.sequence,
                     newest=space.snapshot == (row.snapshot or 0),
                     in_use=space.in_use,
+                    node=reader.node,
+                    shards=_newest_shards(space),
                     seen_at=reader.seen_at,
                 )
             )
     return found
+
+
+def _newest_shards(space: OpenSpace) -> list[int]:
+    """Of the newest snapshot."""
+    return [number for snapshot, numbers in space.shards if snapshot == space.snapshot for number in numbers]
 
 
 def want(session: WriteSession, foundation: str, version: int, until: datetime) -> None:
@@ -177,6 +197,17 @@ def _target(session: ReadSession, key: SpaceKey) -> Target:
     return Target(key, row.snapshot or 0)
 
 
+def nodes(session: ReadSession, now: datetime) -> tuple[list[ReaderProcess], dict[str, str]]:
+    """The living store nodes, and where each node that was heard of lately answers, or answered: URL by
+    name.
+    """
+    rows = session.scalars(select(ReaderRow).where(ReaderRow.node.is_not(None)).order_by(ReaderRow.seen_at))
+    since = now - timedelta(seconds=LIVE_SECONDS)
+    last = {str(row.node): row for row in rows}  # of a name the one seen last
+    living = [_process(row) for row in last.values() if row.seen_at >= since]
+    return living, {name: row.url for name, row in last.items()}
+
+
 def _living(session: ReadSession, now: datetime) -> list[ReaderRow]:
     since = now - timedelta(seconds=LIVE_SECONDS)
     query = select(ReaderRow).where(ReaderRow.seen_at >= since)
@@ -184,5 +215,5 @@ def _living(session: ReadSession, now: datetime) -> list[ReaderRow]:
 
 
 def _process(row: ReaderRow) -> ReaderProcess:
-    spaces = {SpaceKey.parse(text): OpenSpace(**space) for text, space in row.spaces.items()}
-    return ReaderProcess(row.id, row.service, row.process, row.url, row.follows, spaces)
+    spaces = {SpaceKey.parse(text): OpenSpace.from_json(space) for text, space in row.spaces.items()}
+    return ReaderProcess(row.id, row.service, row.process, row.url, row.follows, spaces, row.node)

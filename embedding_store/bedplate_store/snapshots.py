@@ -202,8 +202,9 @@ def _published_by(session: ReadSession, space_id: int, job: str, digest: str) ->
 
 def _check_whole(objects: ObjectStore, prepared: PreparedSnapshot) -> None:
     index = prepared.index
-    if not segment_is_whole(objects, prepared.segment) or (
-        index is not None and index.has_file and objects.size(index_key(index.digest)) != index.bytes
+    files = [] if index is None else index.files
+    if not segment_is_whole(objects, prepared.segment) or any(
+        objects.size(index_key(digest)) != size for digest, size in files
     ):
         raise Conflict(f"objects of the snapshot prepared for {prepared.space} are gone: prepare it again.")
 
@@ -259,6 +260,7 @@ def _document(key: SpaceKey, row: SnapshotRow) -> Snapshot:
         recall_at_10=None if index is None else index.recall_at_10,
         recall_at_100=None if index is None else index.recall_at_100,
         compression=None if row.compression is None else Compression.model_validate(row.compression),
+        shards=1 if index is None else max(1, len(index.shards)),
         job=row.job,
         published_at=row.published_at,
     )

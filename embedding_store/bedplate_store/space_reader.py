@@ -129,6 +129,17 @@ class SpaceReader:
         """
         _check_k(k)
         queries = validate_vectors(vectors, self.dim).astype(np.float32, copy=False)
+        return self.nearest(queries, k, ef, recall, filter)
+
+    def nearest(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ef: int | None = None,
+        recall: float | None = None,
+        filter: Filter | None = None,
+    ) -> SearchResult:
+        """As :meth:`search`, for any ``k`` and ``queries`` [Q, d] that were checked."""
         scores, rows = self._search(queries, k, ef, recall, filter)
         return self._result(scores, rows, np.ones(len(queries), np.bool_))
 

@@ -13,11 +13,11 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     ├── NotFound
     ├── Conflict              well-formed, but the state of the platform says no
     │   ├── AlreadyExists, AliasMoved, VersionImmutable, VersionNotReady, SpaceNotReady,
-    │   │   ReadersNotReady, EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, WriteTokenMismatch,
-    │   │   JobFailed
+    │   │   ReadersNotReady, EventsOutOfOrder, LeaseLost, SnapshotMoved, SnapshotGone, ShardMoved,
+    │   │   WriteTokenMismatch, JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
-    │   └── TooManyPendingWrites, NotYetVisible
+    │   └── TooManyPendingWrites, NotYetVisible, ShardsUnanswered
     ├── StorageFull           a disk or bucket has no room; nothing was written
     └── InternalError
         └── ObjectDamaged     stored bytes no longer have their digest; they are not answered
@@ -158,6 +158,11 @@ class SnapshotGone(Conflict):
     title = "The snapshot was superseded and collected"
 
 
+class ShardMoved(Conflict):
+    code = "shard_moved"
+    title = "The shard was moved by somebody else meanwhile"
+
+
 class VersionImmutable(Conflict):
     code = "version_immutable"
     title = "A finalised version cannot change"
@@ -221,6 +226,11 @@ class TooManyPendingWrites(Unavailable):
 class NotYetVisible(Unavailable):
     code = "not_yet_visible"
     title = "The write is not visible here yet"
+
+
+class ShardsUnanswered(Unavailable):
+    code = "shards_unanswered"
+    title = "Some shards did not answer"
 
 
 class StorageFull(BedplateError):

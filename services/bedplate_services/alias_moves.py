@@ -15,7 +15,7 @@ from bedplate.references import VersionReference
 from bedplate.wire.registry import Alias, AliasMove
 from bedplate_registry import aliases, versions
 from bedplate_services.composition import Platform
-from bedplate_store import reader_processes
+from bedplate_store import reader_processes, shard_nodes
 from bedplate_store.reader_processes import Unready
 
 _POLL_SECONDS = 0.05
@@ -78,7 +78,11 @@ def _wait_for_readers(
 
 def _lacking(house: Platform, foundation: str, current: int, target: int) -> list[Unready]:
     with house.store.read() as session:
-        return reader_processes.unready_for(session, foundation, current, target, house.now())
+        now = house.now()
+        processes = reader_processes.unready_for(session, foundation, current, target, now)
+        if house.routing is None:
+            return processes
+        return processes + shard_nodes.unready_for(session, foundation, current, target, now)
 
 
 def _not_ready(foundation: str, document: AliasMove, lacking: list[Unready]) -> ReadersNotReady:

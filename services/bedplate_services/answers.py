@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.codecs import HEADER_DIM, HEADER_DTYPE, HEADER_ROWS, HEADER_SNAPSHOT, HEADER_VERSION
+from bedplate.wire.shards import ShardsAnswered
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``rows`` is the number of keys or queries answered; ``dtype`` the element type of the vectors."""
+    """``rows`` is the number of keys or queries answered; ``dtype`` the element type of the vectors.
+
+    ``shards``: of an answer of store nodes.
+    """
 
     body: bytes
     media: str
     snapshot: int
     rows: int
     dtype: str
+    shards: ShardsAnswered | None = None
 
 
 def headers_of(

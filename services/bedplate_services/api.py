@@ -31,11 +31,13 @@ from bedplate_services.routes import (
     organisation,
     platform,
     records,
+    shards,
     spaces,
     training,
     versions,
 )
 from bedplate_services.settings import Settings
+from bedplate_services.shards.answering import remote_answers
 
 DESCRIPTION = """
 The registry of foundation models and the store of their embeddings.
@@ -54,6 +56,7 @@ _ROUTERS = (
     experts.router,
     evaluations.router,
     spaces.router,
+    shards.router,
     bulk.router,
     records.router,
     training.router,
@@ -73,7 +76,8 @@ class Api:
         self.platform = house
         self.http = _fastapi(house)
         queue = SearchQueue()
-        hot_path = HotPath(house.directory, house.readers, house.metrics, queue, self.http)
+        remote = remote_answers(house.routing, house.settings)
+        hot_path = HotPath(house.directory, remote, house.metrics, queue, self.http)
         bulk_bytes = (limits or BodyLimits()).bulk
         self.lane = Lane(house.directory, house.authenticator, house.metrics, queue, bulk_bytes)
         self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits)

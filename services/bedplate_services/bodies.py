@@ -7,8 +7,10 @@ from typing import NamedTuple, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.types import Receive
 
 from bedplate.codecs import ARROW, JSON, content_type
+from bedplate.errors import InvalidRequest
 from bedplate_services import problems
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -29,6 +31,25 @@ async def read(request: Request, allowed: Sequence[str] = (JSON, ARROW)) -> Body
     """
     media = content_type(request.headers.get("content-type"), allowed)
     return Body(media, await request.body())
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """The body of a raw ASGI request.
+
+    Raises:
+        InvalidRequest: the connection closed before it was there.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    chunks = [body]
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The connection closed before the whole body had come.")
+        chunks.append(message.get("body", b""))
+    return b"".join(chunks)
 
 
 def parse(model: type[ModelT], data: bytes) -> ModelT:

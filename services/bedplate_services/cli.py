@@ -29,6 +29,15 @@ def up(
             min=1, max=256, envvar="BEDPLATE_API_PROCESSES", help="API processes that share the port."
         ),
     ] = 1,
+    store_nodes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=64,
+            envvar="BEDPLATE_STORE_NODES",
+            help="Processes that serve the spaces cut into shards; 0: the API does.",
+        ),
+    ] = 0,
     host: Annotated[str, typer.Option(help="The address to listen on; loopback by default.")] = "127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
@@ -43,6 +52,7 @@ def up(
         port=port,
         inference_port=next_port if inference_port is None else inference_port,
         api_processes=api_processes,
+        store_nodes=store_nodes,
         report=lambda message: typer.echo(message, err=True),
     )
     run_platform(platform, as_json=json)

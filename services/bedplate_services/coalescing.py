@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.filters import Filter
-from bedplate_store.readers import SearchResult, SpaceReader
+from bedplate_store.readers import SearchResult
 
 Outcome = SearchResult | Exception
 Done = Callable[[Outcome], None]
@@ -30,6 +31,19 @@ beside clients that want the cores as well, costs more than it gains. The rest f
 the answers to the first are on their way meanwhile."""
 _THREAD_QUERIES = 256
 _WEIGHT = 0.25  # of the newest measurement of what a query costs
+
+
+class Searchable(Protocol):
+    """What searches are handed to: a reader, or some shards of one."""
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        ef: int | None = None,
+        recall: float | None = None,
+        filter: Filter | None = None,
+    ) -> SearchResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +79,12 @@ class SearchQueue:
     ) -> None:
         self._inline_seconds = inline_seconds
         self._clock = clock
-        self._lines: WeakKeyDictionary[SpaceReader, dict[_Settings, _Line]] = WeakKeyDictionary()
-        self._due: dict[tuple[SpaceReader, _Settings], _Line] = {}
+        self._lines: WeakKeyDictionary[Searchable, dict[_Settings, _Line]] = WeakKeyDictionary()
+        self._due: dict[tuple[Searchable, _Settings], _Line] = {}
 
     def submit(
         self,
-        reader: SpaceReader,
+        reader: Searchable,
         vectors_QD: NDArray[np.float32],
         k: int,
         ef: int | None,
@@ -96,7 +110,7 @@ class SearchQueue:
 
     async def search(
         self,
-        reader: SpaceReader,
+        reader: Searchable,
         vectors_QD: NDArray[np.float32],
         k: int,
         ef: int | None,
@@ -123,7 +137,7 @@ class SearchQueue:
         for (reader, settings), line in due.items():
             self._start(reader, settings, line)
 
-    def _start(self, reader: SpaceReader, settings: _Settings, line: _Line) -> None:
+    def _start(self, reader: Searchable, settings: _Settings, line: _Line) -> None:
         cost = line.seconds_per_query
         count = max(len(line.waiting[0].vectors), min(_INLINE_QUERIES, _queries(line.waiting)))
         if cost is not None and cost * count <= self._inline_seconds:
@@ -140,7 +154,7 @@ class SearchQueue:
 
     def _ran(
         self,
-        reader: SpaceReader,
+        reader: Searchable,
         settings: _Settings,
         line: _Line,
         batch: Sequence[_Waiting],
@@ -162,7 +176,7 @@ class SearchQueue:
             one.done(outcome)
 
     def _run(
-        self, reader: SpaceReader, settings: _Settings, batch: Sequence[_Waiting]
+        self, reader: Searchable, settings: _Settings, batch: Sequence[_Waiting]
     ) -> tuple[list[Outcome], float]:
         began = self._clock()
         outcomes = _search(reader, settings, batch)
@@ -186,7 +200,7 @@ def _take(waiting: list[_Waiting], most: int) -> list[_Waiting]:
     return taken
 
 
-def _search(reader: SpaceReader, settings: _Settings, batch: Sequence[_Waiting]) -> list[Outcome]:
+def _search(reader: Searchable, settings: _Settings, batch: Sequence[_Waiting]) -> list[Outcome]:
     try:
         if len(batch) == 1:
             return [reader.search(batch[0].vectors, *settings)]

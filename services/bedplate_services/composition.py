@@ -21,6 +21,7 @@ from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects import ObjectStore, OnFault, open_object_store
 from bedplate_store.readers import SpaceReaders
+from bedplate_store.shard_routing import ShardRouting
 from bedplate_store.writes import Writes
 
 Clock = Callable[[], datetime]
@@ -47,6 +48,7 @@ class Platform:
     readers: SpaceReaders
     announcer: ReaderAnnouncer
     directory: SpaceDirectory
+    routing: ShardRouting | None
     writes: Writes
     authenticator: Authenticator
     dispatcher: Dispatcher
@@ -92,6 +94,7 @@ def build_platform(
         follows=service == "api",  # experts are pinned to versions by number
         now=now,
     )
+    routing = None if settings.shard_secret is None else ShardRouting(store, now)
     url = settings.inference_base_url if service == "inference" else settings.api_base_url
     return Platform(
         settings=settings,
@@ -103,10 +106,12 @@ def build_platform(
         directory=SpaceDirectory(
             registry,
             readers,
+            routing=routing,
             # How soon an alias moved elsewhere is followed; writes are seen as soon as the reader is.
             fresh_seconds=settings.reader_refresh_seconds,
             stale_seconds=2 * settings.reader_refresh_seconds,
         ),
+        routing=routing,
         writes=Writes(store, objects, settings.pending_mib_max << 20, readers),
         authenticator=build_authenticator(registry, settings.token_cache_seconds),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),

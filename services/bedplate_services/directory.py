@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 
 from starlette.concurrency import run_in_threadpool
 
+from bedplate.errors import SpaceNotReady
 from bedplate.references import VersionReference
 from bedplate_registry import versions
 from bedplate_registry.database import Database
 from bedplate_services.logging import get_logger
 from bedplate_store.readers import SpaceReader, SpaceReaders
+from bedplate_store.shard_routing import RemoteSpace, ShardRouting
+from bedplate_store.spaces import SpaceKey
 
 _log = get_logger(__name__)
 _Address = tuple[str, str]
@@ -26,18 +29,29 @@ _Address = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A reader, and the version that the reference meant when it was opened (``core@7``)."""
+    """A reader, and the version that the reference meant when it was opened (``core@7``).
+
+    Attributes:
+        reader: in this process, or what store nodes are asked for.
+    """
 
     version: str
     space: str
-    reader: SpaceReader
+    reader: SpaceReader | RemoteSpace
     opened_at: float
+
+    @property
+    def here(self) -> SpaceReader:
+        """The reader, where the space is not for store nodes."""
+        assert isinstance(self.reader, SpaceReader)
+        return self.reader
 
 
 class SpaceDirectory:
-    """Belongs to one event loop; only ``forget`` and ``resolve`` may be called from other threads.
+    """Belongs to one event loop; only ``forget``, ``resolve`` and ``newest`` may be called by other threads.
 
     Args:
+        routing: where to ask for spaces that store nodes serve; None: this process serves all.
         fresh_seconds: how long an answer is used without asking again.
         stale_seconds: how long it may serve while a newer one is being opened.
     """
@@ -47,12 +61,14 @@ class SpaceDirectory:
         registry: Database,
         readers: SpaceReaders,
         *,
+        routing: ShardRouting | None = None,
         fresh_seconds: float = 0.25,
         stale_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._readers = readers
+        self._routing = routing
         self._fresh_seconds = fresh_seconds
         self._stale_seconds = stale_seconds
         self._clock = clock
@@ -78,9 +94,10 @@ class SpaceDirectory:
         if located is None:
             return None
         # What a reference means is asked for now and then; the newest writes to that are at hand.
-        newest = self._readers.current(located.reader)
-        if newest is not located.reader:
-            located = self._located[address] = replace(located, reader=newest)
+        if not isinstance(located.reader, RemoteSpace):
+            newest = self._readers.current(located.reader)
+            if newest is not located.reader:
+                located = self._located[address] = replace(located, reader=newest)
         age = self._clock() - located.opened_at
         if age < self._fresh_seconds:
             return located
@@ -100,6 +117,14 @@ class SpaceDirectory:
             return parsed.foundation, parsed.number
         with self._registry.read() as session:
             return parsed.foundation, versions.resolve(session, parsed).version
+
+    def newest(self, key: SpaceKey) -> SpaceReader | RemoteSpace:
+        """What sees every write acknowledged before this call; may be called from other threads.
+
+        Raises:
+            NotFound, SpaceNotReady.
+        """
+        return self._remote(key) or self._readers.refresh_now(*key)
 
     def forget(self) -> None:
         """Answer nothing opened before now; called after this process moved an alias or wrote to a space."""
@@ -142,5 +167,18 @@ class SpaceDirectory:
     def _open_now(self, reference: str, space: str) -> Located:
         asked_at = self._clock()
         foundation, version = self.resolve(reference)
-        reader = self._readers.get(foundation, version, space)
+        reader = self._remote(SpaceKey(foundation, version, space)) or self._readers.get(
+            foundation, version, space
+        )
         return Located(f"{foundation}@{version}", space, reader, asked_at)
+
+    def _remote(self, key: SpaceKey) -> RemoteSpace | None:
+        if self._routing is None:
+            return None
+        try:
+            return self._routing.find(key)
+        except SpaceNotReady:
+            # What became sharded a moment ago is open here and serves on until it is open there.
+            if key in self._readers.opened():
+                return None
+            raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bedplate.wire import registry, serving, store
+from bedplate.wire import registry, serving, shards, store
 from bedplate.wire.common import Problem
 from bedplate.wire.filters import Filter
 
@@ -218,6 +218,17 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "job": _ID,
         "published_at": _T0,
     },
+    shards.ShardAssign: {"space": "*", "shards": [0, 3], "node": "node-2", "expected_node": "node-1"},
+    shards.ShardAssignment: {"space": "*", "shard": 3, "node": "node-2", "assigned_at": _T0},
+    shards.ShardMove: {
+        "space": "*",
+        "shard": 3,
+        "from_node": "node-1",
+        "to_node": "node-2",
+        "moved_by": "platform",
+        "moved_at": _T0,
+    },
+    shards.ShardsAnswered: {"answered": 7, "of": 8},
     store.OpenReader: {
         "reader": _ID,
         "service": "api",

@@ -13,16 +13,18 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bedplate.codecs import MediaType, content_type, negotiate
+from bedplate.codecs import HEADER_SHARDS, MediaType, content_type, negotiate
 from bedplate.errors import InvalidRequest, MethodNotAllowed
 from bedplate_services import lookups, searches
 from bedplate_services.answers import Answer, headers_of
+from bedplate_services.bodies import whole_body
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
 from bedplate_services.read_your_writes import caught_up, token_of
-from bedplate_store.readers import SpaceReaders
+from bedplate_services.shards.answering import RemoteAnswers
+from bedplate_store.shard_routing import RemoteSpace
 
 LOOKUP = "/v1/spaces/{reference}/{space}/lookup"
 SEARCH = "/v1/spaces/{reference}/{space}/search"
@@ -33,19 +35,23 @@ INLINE_BYTES = 16 << 10
 
 
 class HotPath:
-    """Answers POST ``.../lookup`` and ``.../search``; everything else goes to ``otherwise``."""
+    """Answers POST ``.../lookup`` and ``.../search``; everything else goes to ``otherwise``.
+
+    Args:
+        remote: answers for the spaces that store nodes serve.
+    """
 
     def __init__(
         self,
         directory: SpaceDirectory,
-        readers: SpaceReaders,
+        remote: RemoteAnswers | None,
         metrics: Metrics,
         queue: SearchQueue,
         otherwise: ASGIApp,
     ) -> None:
         self._directory = directory
         self._queue = queue
-        self._readers = readers
+        self._remote = remote
         self._metrics = metrics
         self._otherwise = otherwise
 
@@ -61,10 +67,10 @@ class HotPath:
         located = await self._directory.locate(reference, space)
         media = content_type(_text(scope, b"content-type"))
         accept = _acceptable(located, verb, _text(scope, b"accept"))
-        body = await _body(receive)
+        body = await whole_body(receive)
         token = token_of(scope, media, body)
         if token is not None:
-            located = await caught_up(self._directory, self._readers, located, reference, token)
+            located = await caught_up(self._directory, located, reference, token)
         answer = await (self._lookup if verb == "lookup" else self._search)(
             scope, located, body, media, accept
         )
@@ -73,6 +79,12 @@ class HotPath:
     async def _lookup(
         self, scope: Scope, located: Located, body: bytes, media: str, accept: MediaType
     ) -> Answer:
+        if isinstance(located.reader, RemoteSpace):
+            answer = await self._nodes.lookup(
+                located, located.reader, body, media, accept, _parameters(scope)
+            )
+            self._metrics.rows(LOOKUP, answer.rows)
+            return answer
 
         def work() -> Answer:
             return lookups.answer(located, lookups.keys_of(body, media), accept)
@@ -91,15 +103,22 @@ class HotPath:
 
         inline = len(body) <= INLINE_BYTES
         query = parsed() if inline else await run_in_threadpool(parsed)
-        if inline and query.vectors is not None:
+        if isinstance(located.reader, RemoteSpace):
+            answer = await self._nodes.search(located, located.reader, query, accept, parameters)
+        elif inline and query.vectors is not None:
             result = await self._queue.search(
-                located.reader, query.vectors, query.k, query.ef, recall=query.recall, filter=query.filter
+                located.here, query.vectors, query.k, query.ef, recall=query.recall, filter=query.filter
             )
             answer = searches.encode(located, result, accept)
         else:
             answer = await run_in_threadpool(searches.answer, located, query, accept)
         self._metrics.rows(SEARCH, answer.rows)
         return answer
+
+    @property
+    def _nodes(self) -> RemoteAnswers:
+        assert self._remote is not None  # the directory gives no remote space without it
+        return self._remote
 
 
 def _acceptable(located: Located, verb: str, accept: str) -> MediaType:
@@ -117,20 +136,6 @@ def _parameters(scope: Scope) -> Mapping[str, str]:
         raise InvalidRequest("The query string is not ASCII; escape it.") from error
 
 
-async def _body(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    chunks = [body]
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("The connection closed before the whole body had come.")
-        chunks.append(message.get("body", b""))
-    return b"".join(chunks)
-
-
 async def _send(send: Send, located: Located, answer: Answer) -> None:
     headers = headers_of(
         media=answer.media,
@@ -141,5 +146,7 @@ async def _send(send: Send, located: Located, answer: Answer) -> None:
         dtype=answer.dtype,
         rows=answer.rows,
     )
+    if answer.shards is not None:
+        headers.append((HEADER_SHARDS.encode(), f"{answer.shards.answered}/{answer.shards.of}".encode()))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

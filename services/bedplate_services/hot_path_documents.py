@@ -12,6 +12,7 @@ from bedplate.wire.store import LookupAnswer, LookupRequest, SearchAnswer, Searc
 from bedplate_services.auth import SECURITY_SCHEME
 from bedplate_services.hot_path import LOOKUP, SEARCH
 from bedplate_services.openapi import problem_responses, reference
+from bedplate_services.shards.answering import ALLOW_PARTIAL
 
 MODELS: tuple[type[BaseModel], ...] = (
     LookupRequest,
@@ -28,6 +29,7 @@ _HEADERS = {
     "x-bedplate-dim": "dimension of the space",
     "x-bedplate-dtype": "element type of the vectors in the answer",
     "x-bedplate-rows": "number of keys or queries answered",
+    "x-bedplate-shards": "where store nodes answer: how many of the shards that were needed did, as 7/8",
 }
 
 
@@ -57,6 +59,12 @@ _PATH = [
         "token of a write that the answer must see; 409 where it is of another space",
     ),
 ]
+_PARTIAL = _parameter(
+    ALLOW_PARTIAL,
+    "query",
+    {"type": "boolean", "default": False},
+    "where store nodes answer: take what the shards that answer in time have, else 503 names the others",
+)
 _SEARCH_QUERY = [
     _parameter(
         "k", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}, "bulk bodies"
@@ -133,12 +141,13 @@ OPERATIONS = {
             "Look vectors up by key",
             "In the order of the keys. An unknown key is no error: its `found` is false and its vector zero. "
             "10,000 keys at most as JSON, 100,000 in bulk.",
-            _PATH,
+            [*_PATH, _PARTIAL],
             (LookupRequest, LookupAnswer),
             ("Arrow IPC stream: a column key", "little-endian int64 keys"),
             (
                 "Arrow IPC stream: columns key, found, vector",
-                "row-major little-endian vectors, then a byte 0 or 1 a row; Accept may say ;dtype=float32",
+                "row-major little-endian vectors, then a byte a row: 1 found, 0 not, 2 unanswered; Accept "
+                "may say ;dtype=float32",
             ),
         )
     },
@@ -148,7 +157,7 @@ OPERATIONS = {
             "Search by vector or by key",
             "The best rows for each query. By key, the key's own row is left out. 10,000 queries at most, "
             "and 1,000,000 hits (queries times k).",
-            [*_PATH, *_SEARCH_QUERY],
+            [*_PATH, *_SEARCH_QUERY, _PARTIAL],
             (SearchRequest, SearchAnswer),
             ("Arrow IPC stream: a column vector or key", "row-major little-endian float32 vectors"),
             (

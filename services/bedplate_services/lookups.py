@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from bedplate.codecs import (
     ARROW,
@@ -10,6 +14,7 @@ from bedplate.codecs import (
     RAW,
     Keys,
     MediaType,
+    VectorDtype,
     answer_dtype,
     as_keys,
     decode_keys_arrow,
@@ -18,10 +23,12 @@ from bedplate.codecs import (
     encode_lookup_raw,
 )
 from bedplate.errors import BatchTooLarge
+from bedplate.wire.shards import ShardsAnswered
 from bedplate.wire.store import LookupRequest
 from bedplate_services.answers import Answer
 from bedplate_services.bodies import parse
 from bedplate_services.directory import Located
+from bedplate_store.readers import LookupResult
 
 MAXIMUM_KEYS = 100_000
 
@@ -45,33 +52,59 @@ def keys_of(body: bytes, media: str) -> Keys:
 
 def answer(located: Located, keys: Keys, accept: MediaType) -> Answer:
     """Look the keys up and encode what was found as the caller accepts it."""
+    result = located.here.lookup(keys, dtype_of(located, accept))
+    return encode(located, keys, result, accept)
+
+
+def encode(
+    located: Located,
+    keys: Keys,
+    result: LookupResult,
+    accept: MediaType,
+    *,
+    answered: NDArray[np.bool_] | None = None,
+    shards: ShardsAnswered | None = None,
+) -> Answer:
+    """What was found as the caller accepts it; ``answered`` is false [n] where nobody knows whether there is
+    such a key.
+    """
     reader = located.reader
-    dtype = reader.storage.answers
-    if accept.name == RAW:
-        dtype = answer_dtype(accept, dtype)
-    elif accept.name == JSON:
-        dtype = "float32"  # what JSON numbers are made from
-    result = reader.lookup(keys, dtype)
+    dtype = dtype_of(located, accept)
     rows, snapshot = len(result.found), result.snapshot
     if accept.name == RAW:
-        body = encode_lookup_raw(result.found, result.vectors, dtype)
-        return Answer(body, RAW, snapshot, rows, dtype)
+        body = encode_lookup_raw(result.found, result.vectors, dtype, answered)
+        return Answer(body, RAW, snapshot, rows, dtype, shards)
     if accept.name == ARROW:
         body = encode_lookup_arrow(
-            keys, result.found, result.vectors, version=located.version, snapshot=snapshot
+            keys,
+            result.found,
+            result.vectors,
+            version=located.version,
+            snapshot=snapshot,
+            answered_N=answered,
         )
-        return Answer(body, ARROW, snapshot, rows, dtype)
-    document = {
+        return Answer(body, ARROW, snapshot, rows, dtype, shards)
+    document: dict[str, Any] = {
         "reference": f"{located.version}/{located.space}",
         "snapshot": snapshot,
         "dim": reader.dim,
-        "found": result.found,
+        "found": result.found if answered is None else nullable(result.found, answered),
         "vectors": result.vectors,
     }
-    return Answer(
-        orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY),
-        JSON,
-        snapshot,
-        rows,
-        reader.storage.answers,
-    )
+    if shards is not None:
+        document["shards"] = shards.model_dump()
+    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer(body, JSON, snapshot, rows, reader.storage.answers, shards)
+
+
+def dtype_of(located: Located, accept: MediaType) -> VectorDtype:
+    """Of the vectors in an answer that is accepted as this."""
+    dtype = located.reader.storage.answers
+    if accept.name == RAW:
+        return answer_dtype(accept, dtype)
+    return "float32" if accept.name == JSON else dtype  # what JSON numbers are made from
+
+
+def nullable(found: NDArray[np.bool_], answered: NDArray[np.bool_]) -> list[bool | None]:
+    """None where nobody knows."""
+    return [is_found if known else None for is_found, known in zip(found.tolist(), answered, strict=True)]

@@ -13,6 +13,7 @@ _OBJECT = "training-sets/" + _TRAINING_SET + "/" + "9f" * 32 + ".arrow"
 BY_NAME: dict[str, Any] = {
     "alias": "production",
     "allow_late": False,
+    "allow_partial": True,
     "at": "2026-11-22T10:00:00Z",
     "batch_rows": 65_536,
     "columns": "key,vector",

@@ -16,7 +16,8 @@ from bedplate.codecs import HEADER_AFTER, JSON
 from bedplate.errors import InvalidRequest, NotYetVisible, WriteTokenMismatch
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import header
-from bedplate_store.readers import SpaceReader, SpaceReaders
+from bedplate_store.readers import SpaceReader
+from bedplate_store.shard_routing import RemoteSpace
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.write_tokens import WriteToken
 
@@ -42,9 +43,7 @@ def token_of(scope: Scope, media: str, body: bytes) -> str | None:
     return after
 
 
-async def caught_up(
-    directory: SpaceDirectory, readers: SpaceReaders, located: Located, reference: str, token: str
-) -> Located:
+async def caught_up(directory: SpaceDirectory, located: Located, reference: str, token: str) -> Located:
     """``located``, or a newer reader of the same space, that sees the write of ``token``.
 
     Raises:
@@ -67,14 +66,14 @@ async def caught_up(
         )
     if located.reader.space == space and located.reader.sequence >= after.sequence:
         return located
-    reader = await _wait(readers, after)
+    reader = await _wait(directory, after)
     return Located(version, located.space, reader, located.opened_at)
 
 
-async def _wait(readers: SpaceReaders, after: WriteToken) -> SpaceReader:
+async def _wait(directory: SpaceDirectory, after: WriteToken) -> SpaceReader | RemoteSpace:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + WAIT_SECONDS
-    while (reader := await run_in_threadpool(readers.refresh_now, *after.space)).sequence < after.sequence:
+    while (reader := await run_in_threadpool(directory.newest, after.space)).sequence < after.sequence:
         if loop.time() >= deadline:
             raise NotYetVisible(
                 f"write {after.sequence} of {after.space} is not visible here, only up to {reader.sequence}: "

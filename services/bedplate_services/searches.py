@@ -25,10 +25,12 @@ from bedplate.codecs import (
 )
 from bedplate.errors import BatchTooLarge, DimensionMismatch, EmptyBatch, InvalidRequest, NotAcceptable
 from bedplate.wire.filters import Filter
+from bedplate.wire.shards import ShardsAnswered
 from bedplate.wire.store import SearchRequest
 from bedplate_services.answers import Answer
 from bedplate_services.bodies import parse
 from bedplate_services.directory import Located
+from bedplate_services.lookups import nullable
 from bedplate_store.readers import SearchResult
 
 MAXIMUM_QUERIES = 10_000
@@ -168,7 +170,7 @@ def acceptable(located: Located, accept: str) -> MediaType:
 
 def answer(located: Located, query: Query, accept: MediaType) -> Answer:
     """Search and encode the hits as the caller accepts them."""
-    reader = located.reader
+    reader = located.here
     if query.keys is not None:
         result = reader.search_by_key(query.keys, query.k, query.ef, query.recall, query.filter)
     else:
@@ -177,35 +179,45 @@ def answer(located: Located, query: Query, accept: MediaType) -> Answer:
     return encode(located, result, accept)
 
 
-def encode(located: Located, result: SearchResult, accept: MediaType) -> Answer:
-    """The hits as the caller accepts them."""
-    body = _encode(located, accept.name, result.keys, result.scores, result.found, result.snapshot)
-    return Answer(body, accept.name, result.snapshot, len(result.scores), located.reader.storage.answers)
-
-
-def _encode(
+def encode(
     located: Located,
-    media: str,
-    keys: Any,
-    scores_QK: NDArray[np.float32],
-    found_Q: NDArray[np.bool_],
-    snapshot: int,
-) -> bytes:
-    if media == RAW:
-        return encode_search_answer_raw(keys, scores_QK)
-    if media == ARROW:
-        return encode_search_answer_arrow(
-            keys, scores_QK, found_Q, version=located.version, snapshot=snapshot
+    result: SearchResult,
+    accept: MediaType,
+    *,
+    answered: NDArray[np.bool_] | None = None,
+    shards: ShardsAnswered | None = None,
+) -> Answer:
+    """The hits as the caller accepts them; ``answered`` is false [q] where nobody knows whether there is such
+    a key.
+    """
+    if accept.name == JSON:
+        found = result.found.tolist() if answered is None else nullable(result.found, answered)
+        body = _document(located, result, found, shards)
+    elif accept.name == RAW:
+        assert isinstance(result.keys, np.ndarray)  # else it is not acceptable
+        body = encode_search_answer_raw(result.keys, result.scores)
+    else:
+        body = encode_search_answer_arrow(
+            result.keys, result.scores, result.found, version=located.version, snapshot=result.snapshot
         )
-    rows = keys.tolist() if isinstance(keys, np.ndarray) else keys
+    rows = len(result.scores)
+    return Answer(body, accept.name, result.snapshot, rows, located.reader.storage.answers, shards)
+
+
+def _document(
+    located: Located, result: SearchResult, found: list[bool | None], shards: ShardsAnswered | None
+) -> bytes:
+    rows = result.keys.tolist() if isinstance(result.keys, np.ndarray) else result.keys
     hits = [
         [{"key": key, "score": score} for key, score in zip(row, scores, strict=False) if score != -np.inf]
-        for row, scores in zip(rows, scores_QK.tolist(), strict=True)
+        for row, scores in zip(rows, result.scores.tolist(), strict=True)
     ]
-    document = {
+    document: dict[str, Any] = {
         "reference": f"{located.version}/{located.space}",
-        "snapshot": snapshot,
-        "found": found_Q.tolist(),
+        "snapshot": result.snapshot,
+        "found": found,
         "hits": hits,
     }
+    if shards is not None:
+        document["shards"] = shards.model_dump()
     return orjson.dumps(document)

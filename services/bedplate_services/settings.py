@@ -31,6 +31,10 @@ class Settings(BaseSettings):
         reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
             write is seen by everybody about then, and its writer waits for a reader here that lags longer.
         reader_keep_seconds: how long a version stays open that nobody asks for any more.
+        store_node: this process's name as a store node, which serves the shards assigned to it.
+        store_node_url: how the API reaches it; None: http://store_node_host:store_node_port.
+        shard_secret: what store nodes and those who ask them know; without it the API asks none.
+        shard_deadline_seconds: how long a request waits for the shards it needs.
         pending_mib_max: vectors of one space that may wait for compaction; further writes are put off.
     """
 
@@ -56,6 +60,12 @@ class Settings(BaseSettings):
     inference_port: int = Field(default=8701, ge=0, le=65535)
     inference_url: str | None = None
     public_url: str | None = None
+    store_node: str | None = None
+    store_node_host: str = "127.0.0.1"
+    store_node_port: int = Field(default=8702, ge=0, le=65535)
+    store_node_url: str | None = None
+    shard_secret: SecretStr | None = None
+    shard_deadline_seconds: float = Field(default=1.0, gt=0)
     signing_key: SecretStr | None = None
     lease_seconds: float = Field(default=30, gt=0)
     torch_threads: int | None = Field(default=None, ge=1)
@@ -80,6 +90,10 @@ class Settings(BaseSettings):
     @property
     def api_base_url(self) -> str:
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def store_node_base_url(self) -> str:
+        return (self.store_node_url or f"http://{self.store_node_host}:{self.store_node_port}").rstrip("/")
 
     @property
     def inference_base_url(self) -> str:

@@ -7,11 +7,13 @@ from bedplate_store.indexes.documents import (
     BuiltIndex,
     BuiltKind,
     IndexDocument,
+    ShardDocument,
     index_key,
 )
 from bedplate_store.indexes.port import VectorIndex
-from bedplate_store.indexes.searching import FlatIndex, open_index
+from bedplate_store.indexes.searching import FlatIndex
 from bedplate_store.indexes.selection import RowSelection
+from bedplate_store.indexes.sharded import open_index
 
 __all__ = [
     "INDEXES_PREFIX",
@@ -20,6 +22,7 @@ __all__ = [
     "FlatIndex",
     "IndexDocument",
     "RowSelection",
+    "ShardDocument",
     "VectorIndex",
     "build_index",
     "flat_rows",

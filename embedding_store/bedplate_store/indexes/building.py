@@ -23,8 +23,10 @@ from bedplate.wire.registry import Metric
 from bedplate.wire.store import IndexSpecification
 from bedplate_store.indexes.documents import BuiltIndex, BuiltKind, IndexDocument
 from bedplate_store.indexes.faiss_views import THREADS, faiss, faiss_metric, threads
+from bedplate_store.indexes.sharded import open_files, with_shards
 from bedplate_store.indexes.tuning import HeldBack, held_back_rows, hold_back, tune
 from bedplate_store.mapping import sha256_file
+from bedplate_store.segment_parts import cut, rows_of
 from bedplate_store.segments import Segment
 
 EXACT_BELOW_ROWS = 100_000
@@ -130,10 +132,11 @@ def add_rows(
     _write_index(index, path, flags)
 
 
-def merge_parts(parts: Sequence[Path], path: Path) -> None:
-    """Write the index that holds the rows of all ``parts``, in order; they share one trained index.
+def merge_parts(parts: Sequence[Path], path: Path, first_row: int = 0) -> None:
+    """Write the index that holds the rows of all ``parts``, in order, counted from ``first_row``.
 
-    The parts are mapped, and each list takes its final size at once: what is in memory is the result.
+    They share one trained index. The parts are mapped, and each list takes its final size at once: what is in
+    memory is the result.
     """
     index = faiss.read_index(str(parts[0]))
     index.reset()
@@ -144,19 +147,29 @@ def merge_parts(parts: Sequence[Path], path: Path) -> None:
         index.invlists.resize(number, sum(sizes))
         for part, size, end in zip(opened, sizes, accumulate(sizes), strict=True):
             if size:
-                ids, codes = part.invlists.get_ids(number), part.invlists.get_codes(number)
-                index.invlists.update_entries(number, end - size, size, ids, codes)
+                ids = faiss.rev_swig_ptr(part.invlists.get_ids(number), size) - first_row
+                codes = part.invlists.get_codes(number)
+                index.invlists.update_entries(number, end - size, size, faiss.swig_ptr(ids), codes)
     index.ntotal = sum(part.ntotal for part in opened)
     _write_index(index, path)
 
 
 def finish(
-    segment: Segment, how: Recipe, metric: Metric, path: Path, *, target: float, held_back: HeldBack
+    segment: Segment,
+    how: Recipe,
+    metric: Metric,
+    paths: Sequence[Path],
+    *,
+    target: float,
+    held_back: HeldBack,
 ) -> BuiltIndex:
-    """Tune the index in ``path``, which holds all rows, and describe it."""
-    parameters, at_10, at_100 = tune(path, segment, how.kind, metric, how.parameters(), target, held_back)
-    size = path.stat().st_size
-    return BuiltIndex(IndexDocument(sha256_file(path), size, how.kind, parameters, at_10, at_100), path)
+    """Tune the index in ``paths``, of which each holds an equal range of the rows, and describe it."""
+    document = IndexDocument("", 0, how.kind, how.parameters(), None)
+    index = open_files(paths, document, segment, metric)
+    parameters, at_10, at_100 = tune(index, how.kind, how.parameters(), target, held_back)
+    files = [(sha256_file(path), path.stat().st_size) for path in paths]
+    document = IndexDocument(*files[0], how.kind, parameters, at_10, at_100)
+    return BuiltIndex(document if len(paths) == 1 else with_shards(document, segment, files), tuple(paths))
 
 
 def build_index(
@@ -168,34 +181,44 @@ def build_index(
     seed: int = 0,
     parts: Sequence[Path] = (),
 ) -> BuiltIndex:
-    """Build the index ``specification`` asks for over the segment's rows, as a new file in ``directory``.
+    """Build the index ``specification`` asks for over the segment's rows, as new files in ``directory``:
+    one for each shard.
 
     ``auto`` scans below 100,000 rows; above, it takes the inverted lists if they reach the recall target with
     a sixteenth of the lists, else the graph if that is better. Any kind below 1,000 rows is a scan. The same
     segment, specification and seed give the same bytes. The effort is tuned to the recall target; if the
     target cannot be reached, the best effort and the recall it measured are recorded. ``parts`` of inverted
-    lists, which together hold all rows in order, are merged instead of built again.
+    lists, which together hold all rows in order, equally many for each shard, are merged instead of built
+    again.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rows, dtype = segment.info.rows, segment.info.dtype
+    spans = cut(rows, specification.shards)
     kind = first_kind(specification, rows)
     if kind == "flat":
-        return BuiltIndex(IndexDocument.flat(rows), None)
+        flat = IndexDocument.flat(rows)
+        return BuiltIndex(flat if len(spans) == 1 else with_shards(flat, segment, [("", 0)] * len(spans)), ())
     held_back = hold_back(segment, metric, seed)
 
     def built(kind: BuiltKind) -> BuiltIndex:
         how = recipe(kind, rows, dtype)
         trained = directory / f"trained-{uuid.uuid4().hex}.faiss"
-        path = directory / f"index-{uuid.uuid4().hex}.faiss"
+        paths = [directory / f"index-{uuid.uuid4().hex}.faiss" for _ in spans]
         try:
             if parts and how.mergeable:
-                merge_parts(parts, path)
+                each = len(parts) // len(spans)
+                for number, (path, span) in enumerate(zip(paths, spans, strict=True)):
+                    merge_parts(parts[number * each : (number + 1) * each], path, span.start)
             else:
                 train(segment, how, metric, trained, seed=seed)
-                add_rows(segment, how, trained, path, 0, rows)
-            return finish(segment, how, metric, path, target=specification.recall_target, held_back=held_back)
+                for path, span in zip(paths, spans, strict=True):
+                    shard = segment if len(spans) == 1 else rows_of(segment, span.start, span.stop)
+                    add_rows(shard, how, trained, path, 0, len(span))
+            target = specification.recall_target
+            return finish(segment, how, metric, paths, target=target, held_back=held_back)
         except BaseException:
-            path.unlink(missing_ok=True)
+            for path in paths:
+                path.unlink(missing_ok=True)
             raise
         finally:
             trained.unlink(missing_ok=True)
@@ -206,8 +229,7 @@ def build_index(
     try:
         graph = built("hnsw")
     except BaseException:
-        if first.path is not None:
-            first.path.unlink()
+        first.remove()
         raise
     return _better(graph, first, specification.recall_target)
 
@@ -229,11 +251,10 @@ def _write_index(index: Any, path: Path, flags: int = 0) -> None:
 
 
 def _better(graph: BuiltIndex, lists: BuiltIndex, target: float) -> BuiltIndex:
-    """The graph, if it is no worse where it counts; the other one's file goes."""
+    """The graph, if it is no worse where it counts; the other one's files go."""
     at_least = min(target, lists.document.recall_at_10 or 0)
     kept, dropped = (graph, lists) if (graph.document.recall_at_10 or 0) >= at_least else (lists, graph)
-    if dropped.path is not None:
-        dropped.path.unlink()
+    dropped.remove()
     return kept
 
 

@@ -18,7 +18,6 @@ from bedplate_store.indexes.compressed_rows import CompressedRows, flat_rows
 from bedplate_store.indexes.documents import BuiltKind, IndexDocument
 from bedplate_store.indexes.efforts import ChosenEffort, Effort, choose, read_points
 from bedplate_store.indexes.faiss_views import faiss, search_raw, selector
-from bedplate_store.indexes.port import VectorIndex
 from bedplate_store.indexes.selection import RowSelection
 from bedplate_store.scoring import Rows, Scores
 from bedplate_store.segments import Segment
@@ -147,13 +146,6 @@ class FaissIndex:
         if not self._refines:
             return base
         return faiss.IndexRefineSearchParameters(k_factor=effort.refine_factor, base_index_params=base)
-
-
-def open_index(path: Path | None, document: IndexDocument, segment: Segment, metric: Metric) -> VectorIndex:
-    """Map an index file into memory; ``path`` None: the kind has no file."""
-    if path is None or segment.info.rows == 0:
-        return FlatIndex(segment, metric)
-    return open_faiss(path, document, segment, metric)
 
 
 def open_faiss(path: Path, document: IndexDocument, segment: Segment, metric: Metric) -> FaissIndex:

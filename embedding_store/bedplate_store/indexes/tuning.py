@@ -8,17 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.registry import Metric
 from bedplate_store.indexes.compressed_rows import flat_rows
-from bedplate_store.indexes.documents import BuiltKind, IndexDocument
+from bedplate_store.indexes.documents import BuiltKind
 from bedplate_store.indexes.efforts import Effort, EffortPoint
-from bedplate_store.indexes.searching import EF_MAX, FaissIndex, open_faiss
+from bedplate_store.indexes.searching import EF_MAX
 from bedplate_store.segments import Segment
 
 HELD_BACK = 400
@@ -93,7 +92,16 @@ class Measured:
     safe: float
 
 
-def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: Effort) -> Measured:
+class Measurable(Protocol):
+    """What can be tuned: an index, or the shards of one as a whole."""
+
+    def search_with(
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores [Q, K] and rows [Q, K] found at exactly this effort."""
+
+
+def measure_recall(index: Measurable, held_back: HeldBack, depth: int, effort: Effort) -> Measured:
     """Share of the exact ``depth`` nearest rows that the index finds, over the held-back queries."""
     thresholds = held_back.thresholds[depth]
     count = len(thresholds)
@@ -105,20 +113,17 @@ def measure_recall(index: FaissIndex, held_back: HeldBack, depth: int, effort: E
 
 
 def tune(
-    path: Path,
-    segment: Segment,
+    index: Measurable,
     kind: BuiltKind,
-    metric: Metric,
     parameters: dict[str, Any],
     target: float,
     held_back: HeldBack,
 ) -> tuple[dict[str, Any], float, float | None]:
     """The parameters with the measured efforts, the recall at 10 and the recall at 100 (None: too few rows).
 
-    The recall is that of the file as readers open it. ``efforts`` has the least effort for the target and for
+    ``index`` is one as readers open it. ``efforts`` has the least effort for the target and for
     each of :data:`RECALLS` at each depth, found by bisection; where one cannot be reached, the best there is.
     """
-    index = open_faiss(path, IndexDocument("", 0, kind, parameters, None), segment, metric)
     ladder = _ladder(_EF_MIN[kind], int(parameters.get("lists", EF_MAX // 2)))
     factors = _REFINE_FACTORS[parameters["codes"]]
     points: list[EffortPoint] = []

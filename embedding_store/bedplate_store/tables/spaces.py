@@ -86,7 +86,8 @@ class ReaderRow(Base):
     """A process that serves spaces, and what it has open: ``spaces`` maps ``core@7/item`` to ``OpenSpace``.
 
     One row for each process, written whole, so that nobody sees half of what a process says. A process
-    that is silent for a while counts as dead.
+    that is silent for a while counts as dead. ``node`` is the name of a store node, which serves the shards
+    assigned to it.
     """
 
     __tablename__ = "readers"
@@ -97,6 +98,7 @@ class ReaderRow(Base):
     process: Mapped[str] = mapped_column(key_text(256))
     url: Mapped[str] = mapped_column(key_text(256))
     follows: Mapped[bool]
+    node: Mapped[str | None] = mapped_column(key_text(63))
     spaces: Mapped[dict[str, dict[str, Any]]] = mapped_column(JSON)
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     seen_at: Mapped[datetime] = mapped_column(UtcTime)

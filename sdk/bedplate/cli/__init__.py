@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from bedplate.cli import experts, foundations, jobs, organisation, plugins, records, spaces, status
+from bedplate.cli import experts, foundations, jobs, organisation, plugins, records, shards, spaces, status
 from bedplate.cli.options import Session
 from bedplate.cli.output import report, say
 from bedplate.errors import (
@@ -64,7 +64,7 @@ def create_app() -> typer.Typer:
         session = context.obj if isinstance(context.obj, Session) else Session()
         context.obj = Session(url, token, session.connect)
 
-    for noun in (status, organisation, foundations, experts, spaces, records, jobs, plugins):
+    for noun in (status, organisation, foundations, experts, spaces, shards, records, jobs, plugins):
         noun.add(app)
     return app
 

@@ -16,6 +16,7 @@ from bedplate.cli.output import print_json, print_table, say, show, show_list
 from bedplate.client import Client, Search
 from bedplate.errors import InvalidRequest, KeyTypeMismatch
 from bedplate.wire.filters import Filter
+from bedplate.wire.shards import SHARDS_MAX
 from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification
 
 _SHOWN = 6
@@ -241,6 +242,9 @@ def embed(
     partitions: Annotated[int | None, typer.Option(min=1, max=4096)] = None,
     index: Annotated[str, typer.Option(help="auto, flat, hnsw or ivf.")] = "auto",
     recall: Annotated[float, typer.Option(help="The recall@10 the index must reach.")] = 0.95,
+    shards: Annotated[
+        int, typer.Option(min=1, max=SHARDS_MAX, help="Parts that different store nodes may serve.")
+    ] = 1,
     wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
     json: AsJson = False,
 ) -> None:
@@ -248,7 +252,7 @@ def embed(
     kinds: dict[str, IndexKind] = {"auto": "auto", "flat": "flat", "hnsw": "hnsw", "ivf": "ivf"}
     if index not in kinds or not 0 < recall <= 1:
         raise InvalidRequest("--index is one of auto, flat, hnsw, ivf; --recall lies above 0, at most 1.")
-    specification = IndexSpecification(kind=kinds[index], recall_target=recall)
+    specification = IndexSpecification(kind=kinds[index], recall_target=recall, shards=shards)
     request = EmbedRequest(as_of=as_of, partitions=partitions, index=specification)
     client = client_of(context)
     follow(client, client.spaces.embed(reference, request), wait=wait, as_json=json)

@@ -28,6 +28,7 @@ from bedplate.client.registry import (
 )
 from bedplate.client.requests import get, path
 from bedplate.client.serving import Tae, endpoints, rank, rank_request
+from bedplate.client.shards import Shards
 from bedplate.client.spaces import Lookup, Search, Spaces
 from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, SyncRunner, operation
 from bedplate.client.training_sets import Impressions, TrainingSets
@@ -57,6 +58,7 @@ class _Surface(Namespace[RunnerT], Generic[RunnerT]):
         self.experts = Experts(runner)
         self.evaluations = Evaluations(runner)
         self.spaces = Spaces(runner)
+        self.shards = Shards(runner)
         self.events = Events(runner)
         self.items = Items(runner)
         self.timelines = Timelines(runner)

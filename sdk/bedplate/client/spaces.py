@@ -24,6 +24,7 @@ from bedplate.codecs import (
     HEADER_DIM,
     HEADER_DTYPE,
     HEADER_ROWS,
+    HEADER_SHARDS,
     HEADER_SNAPSHOT,
     HEADER_VERSION,
     RAW,
@@ -44,6 +45,7 @@ from bedplate.codecs import (
     encode_search_arrow,
     encode_upsert_arrow,
     encode_vectors_raw,
+    unanswered_raw,
 )
 from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
 from bedplate.references import SpaceReference
@@ -69,12 +71,17 @@ class Lookup:
     Attributes:
         version: the version that answered, as a number: ``core@7``.
         snapshot: the snapshot's number; 0 where nothing but upserts exists yet.
+        unanswered: [N], where store nodes answered and ``allow_partial`` was given: keys of shards that did
+            not answer, so that nobody knows whether they exist. None: every key was looked up.
+        shards: where store nodes answered, how many of the shards needed did, and how many were needed.
     """
 
     found: NDArray[np.bool_]
     vectors: Vectors
     version: str
     snapshot: int
+    unanswered: NDArray[np.bool_] | None = None
+    shards: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ class Search:
         keys: [Q][K], int64 array padded with -1, or lists of strings padded with None.
         scores: float32 [Q, K], -inf where there was no further hit.
         found: [Q], for a search by key: whether the key exists; for a search by vector all true.
+        shards: where store nodes answered, how many of the shards needed did, and how many were needed.
     """
 
     keys: HitKeys
@@ -92,6 +100,7 @@ class Search:
     found: NDArray[np.bool_]
     version: str
     snapshot: int
+    shards: tuple[int, int] | None = None
 
 
 _HITS = f"{RAW}, {ARROW};q=0.9"
@@ -159,6 +168,11 @@ def _queries(vectors: Any, keys: AnyKeys | None) -> SearchQueries:
     return SearchQueries(vectors=_matrix(vectors))
 
 
+def _partial(allow: bool) -> dict[str, str]:
+    # Left out where it says what is usual: such requests take the server's shortest path.
+    return {"allow_partial": "true"} if allow else {}
+
+
 def _token(after: WriteAnswer | str | None) -> str | None:
     return after.token if isinstance(after, WriteAnswer) else after
 
@@ -194,6 +208,7 @@ class Spaces(Namespace[RunnerT]):
         dtype: VectorDtype | None = None,
         *,
         after: WriteAnswer | str | None = None,
+        allow_partial: bool = False,
     ) -> Steps[Lookup]:
         """The vectors of keys, in their order; an unknown key is not an error but ``found`` false.
 
@@ -201,8 +216,10 @@ class Spaces(Namespace[RunnerT]):
             keys: N int64 or string keys, as the space's ``key_type`` says.
             dtype: of the vectors in the answer; None: as stored, float16 where that is compressed.
             after: a write, as answered by :meth:`upsert` or :meth:`delete`, or its token; it is seen.
+            allow_partial: where store nodes answer: take what those have that answer in time.
 
         Raises:
+            ShardsUnanswered: some store nodes did not answer; ``error.context`` names their shards.
             NotFound, SpaceNotReady, KeyTypeMismatch, EmptyBatch, BatchTooLarge.
             WriteTokenMismatch: the write went to another space, or the alias moved since.
             NotYetVisible: the write did not appear in time; ask again.
@@ -210,7 +227,13 @@ class Spaces(Namespace[RunnerT]):
         body, media = _keys_body(_keys(keys))
         accept = f"{RAW};dtype={dtype}" if dtype else RAW
         response = yield from bulk(
-            _space(reference, "lookup"), body, media, accept=accept, after=_token(after), hot=True
+            _space(reference, "lookup"),
+            body,
+            media,
+            accept=accept,
+            params=_partial(allow_partial),
+            after=_token(after),
+            hot=True,
         )
         return _read_lookup(response)
 
@@ -226,6 +249,7 @@ class Spaces(Namespace[RunnerT]):
         recall: float | None = None,
         filter: Filter | Mapping[str, Any] | None = None,
         after: WriteAnswer | str | None = None,
+        allow_partial: bool = False,
     ) -> Steps[Search]:
         """The K best rows for each vector, or for each key (whose own row is left out).
 
@@ -236,11 +260,12 @@ class Spaces(Namespace[RunnerT]):
             recall: instead, the effort that reached this recall when the index was tuned.
             filter: only rows whose attributes pass, e.g. ``{"attribute": "year", "at_least": 1990}``.
             after: a write, or its token, that the answer sees; as in :meth:`lookup`.
+            allow_partial: as in :meth:`lookup`.
 
         Raises:
             InvalidRequest: the filter does not fit the space's attributes.
             NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
-            WriteTokenMismatch, NotYetVisible: as :meth:`lookup`.
+            WriteTokenMismatch, NotYetVisible, ShardsUnanswered: as :meth:`lookup`.
         """
         queries = _queries(vectors, keys)
         body, media, dim = _search_body(queries)
@@ -249,7 +274,10 @@ class Spaces(Namespace[RunnerT]):
             body,
             media,
             accept=ARROW if dim is None else _HITS,
-            params=parameters(k=k, ef=ef, recall=recall, filter=_filter(filter), dim=dim),
+            params={
+                **parameters(k=k, ef=ef, recall=recall, filter=_filter(filter), dim=dim),
+                **_partial(allow_partial),
+            },
             after=_token(after),
             hot=True,
         )
@@ -372,16 +400,25 @@ def _read_lookup(response: httpx.Response) -> Lookup:
             f"The answer to a lookup lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
         ) from error
     found, vectors = decode_lookup_raw(response.content, rows=rows, dim=dim, dtype=dtype)
-    return Lookup(found, vectors, version, snapshot)
+    shards = _shards(response)
+    whole = shards is None or shards[0] == shards[1]
+    unanswered = None if whole else unanswered_raw(response.content, rows=rows)
+    return Lookup(found, vectors, version, snapshot, unanswered, shards)
 
 
 def _read_search(response: httpx.Response, k: int) -> Search:
     if content_type(response.headers.get("content-type")) != RAW:
         columns = decode_search_answer_arrow(response.content)
-        return Search(columns.keys, columns.scores, columns.found, columns.version, columns.snapshot)
+        version, snapshot = columns.version, columns.snapshot
+        return Search(columns.keys, columns.scores, columns.found, version, snapshot, _shards(response))
     rows, snapshot, version = _answered_by(response)
     keys, scores = decode_search_answer_raw(response.content, queries=rows, k=k)
-    return Search(keys, scores, np.ones(rows, np.bool_), version, snapshot)
+    return Search(keys, scores, np.ones(rows, np.bool_), version, snapshot, _shards(response))
+
+
+def _shards(response: httpx.Response) -> tuple[int, int] | None:
+    answered, _, needed = response.headers.get(HEADER_SHARDS, "").partition("/")
+    return (int(answered), int(needed)) if answered.isdigit() and needed.isdigit() else None
 
 
 def _answered_by(response: httpx.Response) -> tuple[int, int, str]:

@@ -27,6 +27,7 @@ from bedplate.codecs.media import (
     HEADER_REQUEST_ID,
     HEADER_ROWS,
     HEADER_SEQUENCE,
+    HEADER_SHARDS,
     HEADER_SNAPSHOT,
     HEADER_VERSION,
     JSON,
@@ -92,6 +93,7 @@ from bedplate.codecs.vectors import (
     encode_search_arrow,
     encode_upsert_arrow,
     lookup_parts_raw,
+    unanswered_raw,
 )
 
 __all__ = [
@@ -104,6 +106,7 @@ __all__ = [
     "HEADER_REQUEST_ID",
     "HEADER_ROWS",
     "HEADER_SEQUENCE",
+    "HEADER_SHARDS",
     "HEADER_SNAPSHOT",
     "HEADER_VERSION",
     "ITEM_SCHEMA",
@@ -174,6 +177,7 @@ __all__ = [
     "scan_length",
     "scan_schema",
     "to_microseconds",
+    "unanswered_raw",
     "vectors_from_arrow",
     "vectors_to_arrow",
 ]

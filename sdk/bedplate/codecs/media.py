@@ -20,6 +20,7 @@ HEADER_SEQUENCE = "x-bedplate-sequence"
 HEADER_DIM = "x-bedplate-dim"
 HEADER_DTYPE = "x-bedplate-dtype"
 HEADER_ROWS = "x-bedplate-rows"
+HEADER_SHARDS = "x-bedplate-shards"
 HEADER_AFTER = "x-bedplate-after"
 
 VectorDtype = Literal["float32", "float16"]

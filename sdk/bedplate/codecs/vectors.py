@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bedplate.codecs.columns import (
@@ -65,9 +66,23 @@ class SearchColumns:
     snapshot: int
 
 
-def encode_lookup_raw(found_N: NDArray[np.bool_], vectors_ND: Vectors, dtype: str | None = None) -> bytes:
-    """Row-major little-endian vectors, then one byte a row: 1 where the key was found."""
-    return b"".join(lookup_parts_raw(found_N, vectors_ND, dtype))  # one copy of the vectors, not two
+UNANSWERED = 2
+"""In the mask of a raw lookup: nobody who knows the key answered."""
+
+
+def encode_lookup_raw(
+    found_N: NDArray[np.bool_],
+    vectors_ND: Vectors,
+    dtype: str | None = None,
+    answered_N: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """Row-major little-endian vectors, then one byte a row: 1 where the key was found, 2 where its shard did
+    not answer.
+    """
+    vectors, mask = lookup_parts_raw(found_N, vectors_ND, dtype)
+    if answered_N is not None:
+        mask = np.where(answered_N, found_N, np.uint8(UNANSWERED)).astype(np.uint8).data
+    return b"".join((vectors, mask))  # one copy of the vectors, not two
 
 
 def lookup_parts_raw(
@@ -95,17 +110,31 @@ def decode_lookup_raw(
             f"{vector_bytes + rows}: it was cut short or re-encoded on the way."
         )
     vectors = np.frombuffer(body, dtype=element, count=rows * dim).reshape(rows, dim)
-    found = np.frombuffer(body, dtype=np.uint8, offset=vector_bytes).view(np.bool_)
-    return found, vectors
+    mask = np.frombuffer(body, dtype=np.uint8, offset=vector_bytes)
+    return mask == 1, vectors
+
+
+def unanswered_raw(body: bytes | memoryview, *, rows: int) -> NDArray[np.bool_]:
+    """Of a raw lookup's answer: for which keys [rows] nobody answered who knows them."""
+    mask: NDArray[np.bool_] = np.frombuffer(body, dtype=np.uint8, offset=len(body) - rows) == UNANSWERED
+    return mask
 
 
 def encode_lookup_arrow(
-    keys: Keys, found_N: NDArray[np.bool_], vectors_ND: Vectors, *, version: str, snapshot: int
+    keys: Keys,
+    found_N: NDArray[np.bool_],
+    vectors_ND: Vectors,
+    *,
+    version: str,
+    snapshot: int,
+    answered_N: NDArray[np.bool_] | None = None,
 ) -> bytes:
-    """Columns key, found, vector; metadata ``bedplate.version`` and ``bedplate.snapshot``."""
-    table = pa.table(
-        {"key": keys_to_arrow(keys), "found": pa.array(found_N), "vector": vectors_to_arrow(vectors_ND)}
-    )
+    """Columns key, found, vector; metadata ``bedplate.version`` and ``bedplate.snapshot``.
+
+    ``found`` is null where a key's shard did not answer.
+    """
+    found = pa.array(found_N, mask=None if answered_N is None else ~answered_N)
+    table = pa.table({"key": keys_to_arrow(keys), "found": found, "vector": vectors_to_arrow(vectors_ND)})
     metadata = {"bedplate.version": version, "bedplate.snapshot": str(snapshot)}
     return encode_table(table.replace_schema_metadata(metadata))
 
@@ -116,7 +145,7 @@ def decode_lookup_arrow(body: bytes | memoryview) -> LookupColumns:
     metadata = metadata_of(table)
     return LookupColumns(
         keys=keys_from_arrow(column(table, "key")),
-        found=column(table, "found").to_numpy(),
+        found=pc.fill_null(column(table, "found"), False).to_numpy(),
         vectors=vectors_from_arrow(column(table, "vector")),
         version=metadata.get("bedplate.version", ""),
         snapshot=int(metadata.get("bedplate.snapshot", "0")),

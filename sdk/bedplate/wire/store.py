@@ -10,6 +10,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from bedplate.wire.common import Key, Name, Time, WireModel
 from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate.wire.shards import SHARDS_MAX, ShardsAnswered
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -61,6 +62,7 @@ class Snapshot(WireModel):
         default=None,
         description="of int8 and int4 spaces, from the last embedding; None: not compressed or not embedded",
     )
+    shards: int = Field(default=1, description="parts that different store processes may serve")
     job: str | None
     published_at: datetime
 
@@ -108,6 +110,8 @@ class OpenReader(WireModel):
     sequence: int = Field(description="it answers with every write up to this one, or a later one")
     newest: bool = Field(description="whether that snapshot is the published one")
     in_use: bool = Field(description="false: opened ahead, or not asked for lately")
+    node: str | None = Field(default=None, description="its name, of a store node")
+    shards: list[int] = Field(default=[], description="of a store node: what it has of that snapshot")
     seen_at: datetime
 
 
@@ -123,13 +127,18 @@ class LookupRequest(WireModel):
 
 
 class LookupAnswer(WireModel):
-    """``vectors[i]`` belongs to ``keys[i]``; where ``found[i]`` is false it is all zeros."""
+    """``vectors[i]`` belongs to ``keys[i]``; where ``found[i]`` is not true it is all zeros.
+
+    ``found[i]`` is null where the shard of ``keys[i]`` did not answer; ``shards`` is there where store nodes
+    were asked.
+    """
 
     reference: str
     snapshot: int
     dim: int
-    found: list[bool]
+    found: list[bool | None]
     vectors: list[list[float]]
+    shards: ShardsAnswered | None = None
 
 
 class SearchRequest(WireModel):
@@ -158,8 +167,9 @@ class SearchAnswer(WireModel):
 
     reference: str
     snapshot: int
-    found: list[bool]
+    found: list[bool | None]
     hits: list[list[SearchHit]]
+    shards: ShardsAnswered | None = None
 
 
 AttributeValue = StrictBool | StrictInt | StrictFloat | StrictStr | list[StrictStr] | None
@@ -191,6 +201,12 @@ class WriteAnswer(WireModel):
 class IndexSpecification(WireModel):
     kind: IndexKind = "auto"
     recall_target: float = Field(default=0.95, gt=0, le=1)
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=SHARDS_MAX,
+        description="parts of the snapshot that different store processes may serve",
+    )
 
 
 class EmbedRequest(WireModel):

@@ -28,6 +28,7 @@ from bedplate_services.lookup_turns import LookupTurns
 from bedplate_services.metrics import Metrics
 from bedplate_services.searches import Query
 from bedplate_store.readers import LookupResult, SearchResult
+from bedplate_store.shard_routing import RemoteSpace
 
 STATE = "bedplate_lane"
 """Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
@@ -98,6 +99,8 @@ class Lane:
         if not self._authenticator.knows(ask.token):
             return None
         located = self._directory.at_hand(ask.reference, ask.space)
+        if located is not None and isinstance(located.reader, RemoteSpace):
+            return None  # store nodes are asked, and waited for
         if located is not None and ask.verb == "search" and located.reader.key_type != "int64":
             return None  # such hits do not fit a raw answer
         return located
@@ -112,10 +115,10 @@ class Lane:
     def begin(self, ask: Ask, asked: Asked, located: Located, done: Done) -> None:
         """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
         if not isinstance(asked, Query):
-            self._turns.submit(located.reader, asked, _dtype(ask, located), done)
+            self._turns.submit(located.here, asked, _dtype(ask, located), done)
             return
         assert asked.vectors is not None
-        self._queue.submit(located.reader, asked.vectors, asked.k, asked.ef, done)
+        self._queue.submit(located.here, asked.vectors, asked.k, asked.ef, done)
 
     def answer(self, ask: Ask, located: Located, result: Result, server_headers: ServerHeaders) -> Buffers:
         """The whole answer. Raises what the ordinary path would raise."""

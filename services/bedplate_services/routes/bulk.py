@@ -33,6 +33,8 @@ from bedplate_services.routes.spaces import Reference
 from bedplate_services.streams import Chunk, ahead
 from bedplate_store import space_scans
 from bedplate_store.segment_files import FileInfo, SegmentInfo, object_key
+from bedplate_store.shard_routing import RemoteSpace
+from bedplate_store.space_reader import SpaceReader
 from bedplate_store.space_scans import SpaceScan
 from bedplate_store.spaces import SpaceKey
 
@@ -83,7 +85,7 @@ async def scan_space(
     reader = located.reader
 
     def begin() -> tuple[ScanInfo, int, Iterator[list[Chunk]]]:
-        scan = _scan(house, reader.space, snapshot, sequence, SpaceScan.of(reader))
+        scan = _scan(house, reader, snapshot, sequence)
         part = scan.order.shard(shard, shards)
         if start_row > len(part):
             raise InvalidRequest(f"start_row is {start_row}; the shard has {len(part)} rows.", rows=len(part))
@@ -114,11 +116,14 @@ def _check_state(snapshot: int | None, sequence: int | None) -> None:
 
 
 def _scan(
-    house: Platform, key: SpaceKey, snapshot: int | None, sequence: int | None, newest: SpaceScan
+    house: Platform, reader: SpaceReader | RemoteSpace, snapshot: int | None, sequence: int | None
 ) -> SpaceScan:
-    if snapshot is None or (snapshot, sequence) == (newest.snapshot, newest.sequence):
-        return newest
-    state = space_scans.find_state(house.store, key, snapshot, sequence)
+    if isinstance(reader, SpaceReader) and (
+        snapshot is None or (snapshot, sequence) == (reader.snapshot, reader.sequence)
+    ):
+        return SpaceScan.of(reader)
+    # Of a space that store nodes serve, too: its files are mapped for the scan alone.
+    state = space_scans.find_state(house.store, reader.space, snapshot, sequence)
     return space_scans.open_scan(house.objects, house.settings.cache_dir / "segments", state)
 
 

@@ -85,6 +85,11 @@ class DataDirectory:
         return self.root / "signing-key"
 
     @property
+    def shard_secret(self) -> Path:
+        """What the API and the store nodes know of each other."""
+        return self.root / "shard-secret"
+
+    @property
     def processes(self) -> Path:
         """``{"supervisor": pid, "children": {name: pid}, "url", "inference_url"}`` while running."""
         return self.root / "processes.json"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 
 from bedplate.errors import Unauthenticated
+from bedplate.wire.shards import SHARDS_MAX
 from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_services.supervisor.data_directory import DataDirectory, write_private
 from bedplate_store.database import Database as StoreDatabase
+from bedplate_store.shard_assignments import assign_evenly
 
 
 def migrate(directory: DataDirectory) -> None:
@@ -43,6 +46,14 @@ def ensure_admin_token(directory: DataDirectory, now: datetime) -> str:
     finally:
         database.close()
     return secret
+
+
+def assign_shards(directory: DataDirectory, nodes: Sequence[str], now: datetime) -> None:
+    """Have ``nodes`` serve all shards of all spaces, evenly unless they do already."""
+    database = StoreDatabase(directory.store_database_url)
+    with database.write() as session:
+        assign_evenly(session, nodes, SHARDS_MAX, now)
+    database.close()
 
 
 def write_client(directory: DataDirectory, url: str, token: str) -> None:

@@ -16,7 +16,7 @@ import httpx
 
 from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
 from bedplate_services.supervisor.data_directory import DataDirectory, DirectoryLock, write_private
-from bedplate_services.supervisor.first_start import ensure_admin_token, migrate, write_client
+from bedplate_services.supervisor.first_start import assign_shards, ensure_admin_token, migrate, write_client
 from bedplate_services.supervisor.ports import choose_ports
 from bedplate_services.supervisor.supervision import Report, Supervision
 
@@ -31,6 +31,7 @@ class Platform:
         data_dir: None: BEDPLATE_DATA, or ``~/.bedplate``.
         port, inference_port: 0: any free port.
         api_processes: how many API processes share the port.
+        store_nodes: how many processes serve the shards of spaces that are cut into several; 0: the API does.
         worker_niceness: 0 to 19; the worker's jobs take hours or seconds, requests wait for milliseconds.
         environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``.
         report: told in words when a child is restarted or had to be killed.
@@ -48,6 +49,7 @@ class Platform:
         port: int = 0,
         inference_port: int = 0,
         api_processes: int = 1,
+        store_nodes: int = 0,
         worker_niceness: int = WORKER_NICENESS,
         environment: Mapping[str, str] | None = None,
         policy: Callable[[], RestartPolicy] = RestartPolicy,
@@ -60,6 +62,7 @@ class Platform:
         self._host = host
         self._ports = (port, inference_port)
         self._api_processes = api_processes
+        self._store_nodes = {f"node-{number}": 0 for number in range(1, store_nodes + 1)}
         self._worker_niceness = worker_niceness
         self._environment = dict(environment or {})
         self._policy = policy
@@ -96,6 +99,8 @@ class Platform:
             port, inference_port = self._claim_ports()
             migrate(self.directory)
             self.token = ensure_admin_token(self.directory, datetime.now(UTC))
+            if self._store_nodes:
+                assign_shards(self.directory, list(self._store_nodes), datetime.now(UTC))
             self._supervision = Supervision(
                 self._specifications(),
                 environment=self._child_environment(port, inference_port),
@@ -137,10 +142,11 @@ class Platform:
 
     def _claim_ports(self) -> tuple[int, int]:
         wanted = list(zip(self._ports, ("--port", "--inference-port"), strict=True))
-        port, inference_port = choose_ports(self._host, wanted)
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{shown}:{port}"
-        self.inference_url = f"http://{shown}:{inference_port}"
+        wanted += [(0, "--store-nodes") for _ in self._store_nodes]
+        port, inference_port, *node_ports = choose_ports(self._host, wanted)
+        self._store_nodes = dict(zip(self._store_nodes, node_ports, strict=True))
+        self.url = f"http://{self._shown_host}:{port}"
+        self.inference_url = f"http://{self._shown_host}:{inference_port}"
         return port, inference_port
 
     def _specifications(self) -> list[ChildSpecification]:
@@ -150,6 +156,7 @@ class Platform:
         broker = {"BEDPLATE_BROKER_URL": self.directory.broker_url}
         return [
             *self._apis(),
+            *self._nodes(),
             ChildSpecification(
                 "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
             ),
@@ -173,12 +180,10 @@ class Platform:
     def _apis(self) -> list[ChildSpecification]:
         if self._api_processes == 1:
             return [ChildSpecification("api", "bedplate_services.api", ready_url=f"{self.url}/readyz")]
-        cores = max(1, (os.cpu_count() or 1) // self._api_processes)
         environment = {
             "BEDPLATE_API_PROCESSES": str(self._api_processes),
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory.metrics),
-            # Each process searches by its share of the cores.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
+            "OMP_NUM_THREADS": self._share_of_cores(self._api_processes),
         }
         names = ["api", *(f"api-{number}" for number in range(2, self._api_processes + 1))]
         # A URL would be answered by any of them.
@@ -189,6 +194,31 @@ class Platform:
             )
             for name, file in zip(names, files, strict=True)
         ]
+
+    def _nodes(self) -> list[ChildSpecification]:
+        return [
+            ChildSpecification(
+                f"store-{name}",
+                "bedplate_services.shards.node",
+                environment={
+                    "BEDPLATE_STORE_NODE": name,
+                    "BEDPLATE_STORE_NODE_HOST": self._host,
+                    "BEDPLATE_STORE_NODE_PORT": str(port),
+                    "OMP_NUM_THREADS": self._share_of_cores(len(self._store_nodes)),
+                },
+                ready_url=f"http://{self._shown_host}:{port}/readyz",
+            )
+            for name, port in self._store_nodes.items()
+        ]
+
+    @property
+    def _shown_host(self) -> str:
+        return f"[{self._host}]" if ":" in self._host else self._host
+
+    def _share_of_cores(self, processes: int) -> str:
+        """By how many threads one of so many processes searches."""
+        cores = max(1, (os.cpu_count() or 1) // processes)
+        return os.environ.get("OMP_NUM_THREADS", str(cores))
 
     def _empty_metrics(self) -> None:
         """Counts begin with the platform; the files of processes that ended are only then removed."""
@@ -212,6 +242,8 @@ class Platform:
             "PUBLIC_URL": self.url,
             "SIGNING_KEY": directory.read_or_make_secret(directory.signing_key),
         }
+        if self._store_nodes:
+            own["SHARD_SECRET"] = directory.read_or_make_secret(directory.shard_secret)
         return {
             "GOMP_SPINCOUNT": "10000",  # four processes share the cores: who waits must not spin for long
             **os.environ,

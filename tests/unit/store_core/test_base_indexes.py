@@ -75,7 +75,7 @@ def test_an_index_of_parts_finds_every_row(objects: MemoryObjectStore, make: Mak
     segment = open_segment(objects, base.segment.digest, tmp_path)
     path = tmp_path / "index.faiss"
     objects.get_file(index_key(document.digest), path)
-    index = open_index(path, document, segment, base.metric)
+    index = open_index([path], document, segment, base.metric)
     _, rows = index.search(segment.vectors[:].astype(np.float32), 1, ef=document.parameters["lists"])
     assert rows[:, 0].tolist() == list(range(ROWS))
 

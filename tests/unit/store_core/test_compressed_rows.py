@@ -62,7 +62,7 @@ def test_an_index_reaches_its_recall_with_scores_of_the_rows(
     assert built.document.recall_at_10 is not None
     assert built.document.recall_at_10 >= 0.9
     assert built.document.parameters["codes"] == ("SQ4" if dtype == "int4" else "SQ8")
-    index = open_index(built.path, built.document, segment, metric)
+    index = open_index(built.paths, built.document, segment, metric)
     asked = decoded[::40]
     for among in (None, RowSelection(np.arange(4_000) % 2 == 0)):
         scores, rows = index.search(asked, 10, among=among)

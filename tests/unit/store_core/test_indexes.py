@@ -63,7 +63,7 @@ def build(
 
 
 def _opened(built: BuiltIndex, segment: Segment, metric: Metric) -> VectorIndex:
-    return open_index(built.path, built.document, segment, metric)
+    return open_index(built.paths, built.document, segment, metric)
 
 
 def _naive(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
@@ -168,10 +168,13 @@ def test_every_kind_reaches_the_recall_target(
     assert document.recall_at_10 >= 0.95
     assert document.recall_at_100 is not None
     assert document.recall_at_100 >= 0.95
-    if built.path is None:
+    if not built.paths:
         assert (kind, document.has_file, document.bytes) == ("flat", False, 0)
     else:
-        assert (document.digest, document.bytes) == (sha256_file(built.path), built.path.stat().st_size)
+        assert (document.digest, document.bytes) == (
+            sha256_file(built.paths[0]),
+            built.paths[0].stat().st_size,
+        )
     # The recorded recall is no artefact of the held-back queries: fresh ones agree.
     queries = make(seed=1).vectors[:300].astype(np.float32)
     for k in (10, 100):
@@ -213,8 +216,8 @@ def test_the_same_input_gives_the_same_bytes(
     monkeypatch.setattr(building, "THREADS", 1 if building.THREADS > 1 else 2)
     second = build_index(segment, specification, "inner_product", directory=tmp_path)
     assert first.document == second.document
-    if first.path is not None and second.path is not None:
-        assert first.path.read_bytes() == second.path.read_bytes()
+    for one, other in zip(first.paths, second.paths, strict=True):
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_parts_added_apart_and_merged_find_the_same(
@@ -229,7 +232,7 @@ def test_parts_added_apart_and_merged_find_the_same(
         building.add_rows(segment, how, tmp_path / "trained", part, start, start + 1000)
     building.merge_parts(parts, tmp_path / "merged")
     held_back = hold_back(segment, "l2", 0)
-    merged = building.finish(segment, how, "l2", tmp_path / "merged", target=0.95, held_back=held_back)
+    merged = building.finish(segment, how, "l2", [tmp_path / "merged"], target=0.95, held_back=held_back)
     queries = make(seed=1).vectors[:50].astype(np.float32)
     assert merged.document.parameters == whole.document.parameters
     ours, theirs = (_opened(built, segment, "l2").search(queries, 10) for built in (merged, whole))
@@ -322,7 +325,7 @@ def test_auto_measures_before_it_chooses(
     directory = tmp_path / "built"
     built = build_index(segment, IndexSpecification(recall_target=0.9), "l2", directory=directory)
     assert built.document.kind == ("hnsw" if hard else "ivf")
-    assert list(directory.iterdir()) == [built.path]
+    assert list(directory.iterdir()) == list(built.paths)
 
 
 def test_an_unreachable_target_records_what_was_reached(

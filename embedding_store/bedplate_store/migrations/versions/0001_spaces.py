@@ -73,15 +73,37 @@ def upgrade() -> None:
         sa.Column("process", key_text(256), nullable=False),
         sa.Column("url", key_text(256), nullable=False),
         sa.Column("follows", sa.Boolean(), nullable=False),
+        sa.Column("node", key_text(63), nullable=True),
         sa.Column("spaces", sa.JSON(), nullable=False),
         sa.Column("started_at", UtcTime(), nullable=False),
         sa.Column("seen_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_readers"),
     )
     op.create_index("ix_readers_seen_at", "readers", ["seen_at"])
+    op.create_table(
+        "shard_assignments",
+        sa.Column("space", key_text(160), nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("node", key_text(63), nullable=False),
+        sa.Column("assigned_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("space", "shard", name="pk_shard_assignments"),
+    )
+    op.create_table(
+        "shard_moves",
+        sa.Column("id", big_id(), nullable=False),
+        sa.Column("space", key_text(160), nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("from_node", key_text(63), nullable=True),
+        sa.Column("to_node", key_text(63), nullable=True),
+        sa.Column("moved_by", key_text(63), nullable=False),
+        sa.Column("moved_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_shard_moves"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("shard_moves")
+    op.drop_table("shard_assignments")
     op.drop_index("ix_readers_seen_at", table_name="readers")
     op.drop_table("readers")
     op.drop_index("ix_writes_digest", table_name="writes")

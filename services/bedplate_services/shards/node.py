@@ -1,0 +1,158 @@
+"""A store node: a process that answers for its shards. ``python -m bedplate_services.shards.node``.
+
+Only the API asks it, with the secret that both know; who may read what is decided there.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bedplate.codecs import RAW, VectorDtype, decode_vectors_raw, encode_lookup_raw
+from bedplate.errors import InvalidRequest, NotFound, SnapshotGone, Unauthenticated, Unavailable
+from bedplate_services import serve
+from bedplate_services.bodies import whole_body
+from bedplate_services.coalescing import SearchQueue
+from bedplate_services.composition import open_objects, system_clock
+from bedplate_services.edge import ROUTE, BodyLimits, Edge, header
+from bedplate_services.metrics import Metrics, PrometheusMetrics
+from bedplate_services.settings import Settings
+from bedplate_services.shards.exchange import (
+    MISSING,
+    PASSED,
+    PREFIX,
+    ShardAsk,
+    decode_keys,
+    encode_hits,
+    read_search_parameters,
+)
+from bedplate_store.announcing import ReaderAnnouncer
+from bedplate_store.database import Database
+from bedplate_store.shard_nodes import ShardNode
+from bedplate_store.shard_views import SequencePassed, ShardGroup, ShardMissing
+
+_INLINE_BYTES = 16 << 10
+_ROUTES = {f"{PREFIX}lookup", f"{PREFIX}search"}
+
+
+class NodeApp:
+    """The ASGI application on a :class:`ShardNode`, which runs from the lifespan's start to its end."""
+
+    def __init__(self, node: ShardNode, announcer: ReaderAnnouncer, secret: str, metrics: Metrics) -> None:
+        self._node = node
+        self._announcer = announcer
+        self._authorization = f"Bearer {secret}".encode()
+        self._metrics = metrics
+        self._queue = SearchQueue()
+        self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._edge(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._node.start()
+        self._announcer.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await run_in_threadpool(self._close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _close(self) -> None:
+        self._announcer.close()
+        self._node.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in _ROUTES:
+            scope[ROUTE] = scope["path"]
+            response = await self._shards(scope, receive)
+        else:
+            response = self._health(scope)
+        await response(scope, receive, send)
+
+    def _health(self, scope: Scope) -> Response:
+        path = scope[ROUTE] = scope["path"]
+        if path == "/healthz":
+            return JSONResponse({"status": "alive"})
+        if path == "/readyz":
+            if not self._node.looked.is_set():
+                raise Unavailable("The shards assigned to this node are still being opened.")
+            return JSONResponse({"status": "ready"})
+        if path == "/metrics":
+            body, content_type = self._metrics.render()
+            return Response(body, media_type=content_type)
+        scope[ROUTE] = "unmatched"
+        raise NotFound("There is no such route; a store node answers the API only.")
+
+    async def _shards(self, scope: Scope, receive: Receive) -> Response:
+        if not hmac.compare_digest(header(scope, b"authorization"), self._authorization):
+            raise Unauthenticated("A store node answers only those who know BEDPLATE_SHARD_SECRET.")
+        body = await whole_body(receive)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        ask = ShardAsk.parse(query)
+        try:
+            group = self._node.at(ask.space, ask.snapshot, ask.sequence, ask.shards)
+        except (ShardMissing, SnapshotGone) as missing:
+            return Response(str(missing), MISSING)
+        except SequencePassed as passed:
+            return Response(str(passed.sequence), PASSED)
+        work = self._lookup if scope["path"].endswith("lookup") else self._search
+        return Response(await work(group, body, query), media_type=RAW)
+
+    async def _lookup(self, group: ShardGroup, body: bytes, query: dict[str, str]) -> bytes:
+        def work() -> bytes:
+            dtype: VectorDtype = "float16" if query.get("dtype") == "float16" else "float32"
+            result = group.lookup(decode_keys(body, group.key_type), dtype)
+            return encode_lookup_raw(result.found, result.vectors)
+
+        return work() if len(body) <= _INLINE_BYTES else await run_in_threadpool(work)
+
+    async def _search(self, group: ShardGroup, body: bytes, query: dict[str, str]) -> bytes:
+        vectors = decode_vectors_raw(body, group.dim)
+        k, ef, recall, filter = read_search_parameters(query)
+        result = await self._queue.search(group, vectors, k, ef, recall=recall, filter=filter)
+        return encode_hits(result.keys, result.scores)
+
+
+def create_app(settings: Settings) -> NodeApp:
+    """The application on what the settings name.
+
+    Raises:
+        InvalidRequest: BEDPLATE_STORE_NODE or BEDPLATE_SHARD_SECRET is not set.
+    """
+    if settings.store_node is None or settings.shard_secret is None:
+        raise InvalidRequest(
+            "A store node needs a name, and the secret that it shares with the API: set BEDPLATE_STORE_NODE "
+            "and BEDPLATE_SHARD_SECRET."
+        )
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    metrics = PrometheusMetrics("store-node")
+    database = Database(settings.store_database_url)
+    objects = open_objects(settings, metrics.object_fault)
+    node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)
+    announcer = ReaderAnnouncer(
+        database,
+        node,
+        service="store-node",
+        url=settings.store_node_base_url,
+        node=settings.store_node,
+        now=system_clock,
+    )
+    return NodeApp(node, announcer, settings.shard_secret.get_secret_value(), metrics)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = Settings()
+    serve.run(create_app(settings), settings, settings.store_node_host, settings.store_node_port)
+
+
+if __name__ == "__main__":
+    main()
