@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,7 @@ class BareIndex:
         )
         self._flat.ntotal = len(vectors_RD)
         self._refined = faiss.IndexRefine(self._base, self._flat)
+        self._ef_max = int(self._base.nlist) if kind == "ivf" else _EF_MAX
 
     def exact(self, queries_QD: NDArray[np.float32], k: int, selected: Selected) -> NDArray[np.int64]:
         """Rows [Q, K] by a scan, which no index is asked for."""
@@ -87,16 +88,11 @@ class BareIndex:
         where none does, the best there is."""
         found = []
         for refine_factor in refine_factors:
-            low, high = 1, int(self._base.nlist if self._kind == "ivf" else _EF_MAX)
-            best = self._measured(queries_QD, exact_QK, k, high, refine_factor, selected)
-            while low < high:
-                ef = (low + high) // 2
-                effort = self._measured(queries_QD, exact_QK, k, ef, refine_factor, selected)
-                if effort.recall >= recall:
-                    best, high = effort, ef
-                else:
-                    low = ef + 1
-            found.append(best)
+
+            def measured(ef: int, refine_factor: float | None = refine_factor) -> Effort:
+                return self._measured(queries_QD, exact_QK, k, ef, refine_factor, selected)
+
+            found.append(_least(measured, recall, self._ef_max))
         reached = [effort for effort in found if effort.recall >= recall]
         return reached or [max(found, key=lambda effort: effort.recall)]
 
@@ -121,6 +117,22 @@ class BareIndex:
             )
         effort = Effort(ef, refine_factor, parameters)
         return replace(effort, recall=recall_of(self.search(queries_QD, k, effort, ALL_THREADS), exact_QK))
+
+
+def _least(measured: Callable[[int], Effort], recall: float, ef_max: int) -> Effort:
+    """The least effort that reaches ``recall``, else the greatest. Doubled first: great ones are slow."""
+    low, effort = 1, measured(1)
+    while effort.recall < recall and effort.ef < ef_max:
+        low = effort.ef + 1
+        effort = measured(min(2 * effort.ef, ef_max))
+    while low < effort.ef and effort.recall >= recall:
+        ef = (low + effort.ef) // 2
+        lower = measured(ef)
+        if lower.recall >= recall:
+            effort = lower
+        else:
+            low = ef + 1
+    return effort
 
 
 def recall_of(found_QC: NDArray[np.int64], exact_QK: NDArray[np.int64]) -> float:

@@ -52,7 +52,7 @@ def parse(columns: Columns, rows: int, known: Mapping[str, str]) -> pa.Table | N
     """
     arrays = {}
     for name in sorted(columns):
-        _check_name(name)
+        check_name(name)
         array = _normal(name, columns[name], known.get(name))
         if len(array) != rows:
             raise InvalidRequest(
@@ -63,6 +63,14 @@ def parse(columns: Columns, rows: int, known: Mapping[str, str]) -> pa.Table | N
     if len({*known, *arrays}) > ATTRIBUTES_MAX:
         raise InvalidRequest(f"a space has at most {ATTRIBUTES_MAX} attributes: send fewer.")
     return pa.table(arrays) if arrays else None
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no attribute may have (InvalidRequest)."""
+    if not 0 < len(name) <= _NAME_MAX or name in _RESERVED:
+        raise InvalidRequest(
+            f"{name!r} is no name of an attribute: use 1 to {_NAME_MAX} characters, not key and not vector."
+        )
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -148,13 +156,6 @@ def gathered(
     if not parts:
         return conformed(None, schema, 0)
     return pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
-
-
-def _check_name(name: str) -> None:
-    if not 0 < len(name) <= _NAME_MAX or name in _RESERVED:
-        raise InvalidRequest(
-            f"{name!r} is no name of an attribute: use 1 to {_NAME_MAX} characters, not key and not vector."
-        )
 
 
 def _normal(name: str, values: Any, known: str | None) -> Any:

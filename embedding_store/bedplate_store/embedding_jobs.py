@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -11,7 +11,7 @@ from bedplate.errors import Conflict, InvalidRequest
 from bedplate.references import VersionReference
 from bedplate.wire.registry import Dtype, KeyType, Metric, SpaceSignature
 from bedplate.wire.store import EmbedRequest, IndexSpecification, Job
-from bedplate_store import items, jobs, sequences, snapshots, spaces, timelines
+from bedplate_store import item_attributes, items, jobs, sequences, snapshots, spaces, timelines
 from bedplate_store.compression import sample_rows
 from bedplate_store.database import ReadSession, WriteSession
 from bedplate_store.index_stages import index_stages
@@ -34,6 +34,7 @@ class EmbedPlan:
         covers_sequence: the last write of the space when the job was planned; later ones stay above
             the snapshot.
         event_sequence: the last event accepted when the job was planned; later ones are not seen.
+        attributes: features of the items that become columns of the segments, and their types.
     """
 
     foundation: str
@@ -48,6 +49,7 @@ class EmbedPlan:
     covers_sequence: int
     event_sequence: int
     index: IndexSpecification
+    attributes: dict[str, str]
 
     @property
     def as_of(self) -> datetime:
@@ -70,6 +72,34 @@ class EmbedPlan:
         return cls(**{**document, "index": IndexSpecification.model_validate(document["index"])})
 
 
+def survey_attributes(
+    session: ReadSession,
+    *,
+    version: VersionReference,
+    space: str,
+    signature: SpaceSignature,
+    request: EmbedRequest,
+) -> dict[str, str]:
+    """The attributes that an embed job writes, and their types; where there are any, it reads all features.
+
+    A request that names none takes those that the space has, so that filters go on working; users have none.
+
+    Raises:
+        InvalidRequest: attributes of users, a feature that no item has, a name that is not allowed.
+        Conflict: items disagree about a type, or with the space.
+    """
+    if _entity(version, space, signature) == "user":
+        if request.attributes:
+            raise InvalidRequest(
+                f"{version}/{space} holds users, who have no features: leave attributes out."
+            )
+        return {}
+    row = spaces.find_row(session, SpaceKey(version.foundation, version.number or 0, space))
+    known = {} if row is None else row.attributes
+    names = sorted(known) if request.attributes is None else request.attributes
+    return item_attributes.survey(session, names, known)
+
+
 def plan_embed(
     session: WriteSession,
     *,
@@ -79,6 +109,7 @@ def plan_embed(
     request: EmbedRequest,
     team: str,
     now: datetime,
+    attributes: Mapping[str, str] | None = None,
 ) -> Job:
     """Create the embed job of a space; the same idempotency key gives the same job.
 
@@ -86,13 +117,14 @@ def plan_embed(
 
     Args:
         version: by number; the caller has resolved aliases.
+        attributes: what :func:`survey_attributes` found, in a session of its own because it takes its time.
 
     Raises:
         InvalidRequest: the version is named by an alias, the space is made per request and never embedded,
             or ``as_of`` lies in the future.
-        Conflict: there is nothing to embed yet.
+        Conflict: there is nothing to embed yet, or an attribute has another type by now.
     """
-    plan = _plan(session, version, space, signature, request, team, now)
+    plan = _plan(session, version, space, signature, request, team, now, attributes or {})
     ranges = _cut(session, plan, request.partitions)
     if not ranges:
         raise Conflict(_nothing_to_embed(plan))
@@ -126,6 +158,7 @@ def _plan(
     request: EmbedRequest,
     team: str,
     now: datetime,
+    attributes: Mapping[str, str],
 ) -> EmbedPlan:
     if version.number is None:
         raise InvalidRequest(f"{version} is an alias; an embed job needs the version's number.")
@@ -158,7 +191,20 @@ def _plan(
         covers_sequence=snapshots.current_sequence(session, version.foundation, version.number, space),
         event_sequence=sequences.current(session, "event"),
         index=request.index,
+        attributes=_record_attributes(
+            session, SpaceKey(version.foundation, version.number, space), attributes
+        ),
     )
+
+
+def _record_attributes(session: WriteSession, key: SpaceKey, found: Mapping[str, str]) -> dict[str, str]:
+    """Who writes an attribute first decides its type: from now on upserts keep to these."""
+    if not found:
+        return {}
+    row = spaces.space_row(session, key, lock=True)
+    types = item_attributes.agreed(found, row.attributes)
+    row.attributes = {**row.attributes, **types}
+    return types
 
 
 def _entity(version: VersionReference, space: str, signature: SpaceSignature) -> Literal["item", "user"]:

@@ -111,6 +111,14 @@ def scan(
         yield [Item(key=key, features=json.loads(features)) for key, features in chunk]
 
 
+def scan_features(session: ReadSession) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """Keys and features of the whole catalogue, in chunks, in no order."""
+    query = select(ItemRow.key, ItemRow.features).execution_options(yield_per=_CHUNK_ROWS)
+    for chunk in session.execute(query).partitions():
+        # One document of all texts is read sooner than one after the other.
+        yield [key for key, _ in chunk], json.loads(f"[{','.join(text for _, text in chunk)}]")
+
+
 def page(
     session: ReadSession, key_range: KeyRange | None = None, *, after: str | None = None, limit: int = 1000
 ) -> list[Item]:

@@ -265,7 +265,11 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     store.DeleteRequest: {"keys": ["1193"]},
     store.WriteAnswer: {"reference": "core@7/item", "rows": 1, "sequence": 12, "token": "core@7/item:12"},
     store.IndexSpecification: {"kind": "auto", "recall_target": 0.95},
-    store.EmbedRequest: {"index": {"kind": "auto", "recall_target": 0.95}, "idempotency_key": "core-7-item"},
+    store.EmbedRequest: {
+        "index": {"kind": "auto", "recall_target": 0.95},
+        "attributes": ["genres", "year"],
+        "idempotency_key": "core-7-item",
+    },
     store.EmbedAnswer: {"job": _ID},
     store.Event: _EVENT,
     store.EventBatch: {"events": [_EVENT]},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bedplate.errors import KeyTypeMismatch
@@ -13,7 +14,7 @@ from bedplate.wire.registry import KeyType
 from bedplate_modeling.events import History
 from bedplate_modeling.requests import UserRequest
 from bedplate_modeling.runtime import FoundationRuntime
-from bedplate_store import compression, items, jobs, segments, snapshots, spaces, timelines
+from bedplate_store import compression, item_attributes, items, jobs, segments, snapshots, spaces, timelines
 from bedplate_store.database import WriteSession
 from bedplate_store.embedding_jobs import EmbedPlan
 from bedplate_store.index_stages import ASSEMBLE
@@ -35,6 +36,7 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
         NotFound, VersionNotReady, ObjectDamaged, CheckpointInvalid: there is no such model to run.
         KeyTypeMismatch: an int64 space meets an entity whose key is no integer.
         NonFiniteVectors: the model gives NaN or infinity, or overflows the storage dtype.
+        Conflict: an item's feature is of another type than when the job was planned.
     """
     plan = EmbedPlan.from_json(claim.job_params)
     key_range = KeyRange(claim.params["start"], claim.params["end"], claim.units)
@@ -42,9 +44,12 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
     parts = _items if plan.entity == "item" else _users
     keys: list[str] = []
     vectors: list[NDArray[np.float32]] = []
-    for part_keys, part_vectors in parts(workplace, plan, key_range, runtime):
+    tables: list[pa.Table] = []
+    for part_keys, part_vectors, part_attributes in parts(workplace, plan, key_range, runtime):
         keys += part_keys
         vectors.append(part_vectors)
+        if part_attributes is not None:
+            tables.append(part_attributes)
         progress(len(keys))
     typed = _typed(keys, plan.key_type, plan.reference)
     whole = np.concatenate(vectors) if vectors else np.zeros((0, plan.dim), np.float32)
@@ -54,6 +59,7 @@ def embed(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
         vectors=whole,
         dtype=plan.dtype,
         key_type=plan.key_type,
+        attributes=pa.concat_tables(tables) if tables else None,
     )
     sample = compression.keep_sample(workplace.objects, typed, whole, info, claim.params["sample"])
     return result({"segment": info.digest, "rows": info.rows, "bytes": info.bytes, "sample": sample})
@@ -103,7 +109,8 @@ def samples_of(embedded: Sequence[Mapping[str, Any]]) -> list[str]:
     return [each["sample"] for each in embedded if each["sample"] is not None]
 
 
-Part = tuple[list[str], NDArray[np.float32]]
+Part = tuple[list[str], NDArray[np.float32], pa.Table | None]
+"""Keys [n], vectors [n, dim] and attributes [n] of some entities."""
 
 
 def _items(
@@ -118,7 +125,9 @@ def _items(
             return
         features: Mapping[str, Mapping[str, Any]] = {item.key: item.features for item in batch}
         after = batch[-1].key
-        yield list(features), runtime.embed_items(list(features), features)
+        keys = list(features)
+        attributes = item_attributes.table_of(keys, list(features.values()), plan.attributes)
+        yield keys, runtime.embed_items(keys, features), attributes
 
 
 def _users(
@@ -137,7 +146,7 @@ def _users(
                 up_to_sequence=plan.event_sequence,
             )
         requests = [UserRequest(timeline.user, at_ms, history_of(timeline)) for timeline in read]
-        yield keys, runtime.embed_users(requests)
+        yield keys, runtime.embed_users(requests), None
 
 
 def history_of(timeline: TimelineColumns) -> History:

@@ -234,7 +234,7 @@ def _show_search(found: Search, labels: list[str], *, as_json: bool) -> None:
         say("Nothing was found.")
 
 
-@command(spaces, "embed", "bedplate spaces embed core@7/item --recall 0.95")
+@command(spaces, "embed", "bedplate spaces embed core@7/item --recall 0.95 --attribute year")
 def embed(
     context: typer.Context,
     reference: str,
@@ -245,6 +245,13 @@ def embed(
     shards: Annotated[
         int, typer.Option(min=1, max=SHARDS_MAX, help="Parts that different store nodes may serve.")
     ] = 1,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A feature of the items that searches may filter by; may be repeated. Default: those that "
+            "the space has."
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,
     json: AsJson = False,
 ) -> None:
@@ -253,7 +260,12 @@ def embed(
     if index not in kinds or not 0 < recall <= 1:
         raise InvalidRequest("--index is one of auto, flat, hnsw, ivf; --recall lies above 0, at most 1.")
     specification = IndexSpecification(kind=kinds[index], recall_target=recall, shards=shards)
-    request = EmbedRequest(as_of=as_of, partitions=partitions, index=specification)
+    request = EmbedRequest(
+        as_of=as_of,
+        partitions=partitions,
+        index=specification,
+        attributes=tuple(attribute) if attribute else None,
+    )
     client = client_of(context)
     follow(client, client.spaces.embed(reference, request), wait=wait, as_json=json)
 

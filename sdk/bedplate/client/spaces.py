@@ -377,7 +377,13 @@ class Spaces(Namespace[RunnerT]):
     def embed(self, reference: str, request: EmbedRequest | None = None) -> Steps[str]:
         """Start a job that embeds the space's entities, indexes and publishes them; returns the job's id.
 
-        With an ``idempotency_key`` the same request gives the same job.
+        With an ``idempotency_key`` the same request gives the same job. ``attributes`` of the request name
+        features of the items to filter by, e.g. ``EmbedRequest(attributes=("genres", "year"))``; without them
+        the job keeps those that the space has.
+
+        Raises:
+            InvalidRequest: no item has such a feature, or the space holds users.
+            Conflict: items disagree about the type of one; there is nothing to embed yet.
         """
         body = request or EmbedRequest()
         url, again = _space(reference, "embed"), body.idempotency_key is not None

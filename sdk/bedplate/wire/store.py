@@ -217,6 +217,13 @@ class EmbedRequest(WireModel):
         default=None, ge=1, le=4096, description="into how many the embedding and the adding to lists are cut"
     )
     index: IndexSpecification = IndexSpecification()
+    attributes: tuple[str, ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="items: features of the catalogue that searches may filter by; null: those that the "
+        "space has",
+        examples=[["genres", "year"]],
+    )
     idempotency_key: str | None = Field(default=None, max_length=128)
 
 

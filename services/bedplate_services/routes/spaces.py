@@ -190,13 +190,20 @@ def embed(house: House, version: Owned, space: PathName, document: EmbedRequest 
     /v1/jobs/{id}.
     """
     space_of(house, version, space)
+    reference = VersionReference(version.foundation, str(version.version))
+    request, signature = document or EmbedRequest(), signature_of(version, space)
+    with house.store.read() as session:
+        attributes = embedding_jobs.survey_attributes(
+            session, version=reference, space=space, signature=signature, request=request
+        )
     with house.store.write() as session:
         job = embedding_jobs.plan_embed(
             session,
-            version=VersionReference(version.foundation, str(version.version)),
+            version=reference,
             space=space,
-            signature=signature_of(version, space),
-            request=document or EmbedRequest(),
+            signature=signature,
+            request=request,
+            attributes=attributes,
             team=_team(house, version),
             now=house.now(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -285,6 +284,9 @@ def test_embed_jobs(world: World) -> None:
     assert world.ok("GET", "/v1/jobs", params={"state": "queued"})["items"][0]["id"] == job
     assert world.ok("GET", "/v1/jobs", params={"state": "failed"})["items"] == []
     assert world.problem("GET", "/v1/jobs/job-none")["code"] == "not_found"
+    for attributes, status in ((["year"], 422), (["key"], 422), (["a"] * 65, 413), ([], 202)):
+        answer = world.call("POST", path, "core-team", json={"attributes": attributes})
+        assert answer.status_code == status, attributes
     future = {"as_of": (NOW + timedelta(days=1)).isoformat()}
     assert world.problem("POST", path, "core-team", json=future)["status"] == 422
-    assert json.loads(world.call("GET", "/v1/jobs").content)["items"][1:] == []
+    assert len(world.ok("GET", "/v1/jobs")["items"]) == 2
