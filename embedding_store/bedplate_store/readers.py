@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, cast
@@ -40,11 +40,8 @@ __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders
 
 logger = logging.getLogger(__name__)
 
-LAG_REFRESHES = 1
 _LOAD_ATTEMPTS = 3
 _FAULTS = (SQLAlchemyError, OSError, Unavailable, StorageFull, InternalError)
-_PRUNE_SECONDS = 600.0
-_CACHED_UNUSED = timedelta(hours=1)
 _RETRY_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _WRITES_UNDER_LOCK = 8
@@ -150,8 +147,8 @@ class SpaceReaders:
         return reader if entry is None or entry.reader is None else entry.reader
 
     def keep_up(self, space: SpaceKey) -> None:
-        """Refresh the space's reader here, if there is one that has not been up to date for
-        ``LAG_REFRESHES`` times the time between refreshes.
+        """Refresh the space's reader here, if there is one that has not been up to date since the last
+        refresh was due.
 
         For who has written: while reading falls behind writing, writers wait here instead of widening the
         gap, and the processor is the reader's.
@@ -159,7 +156,7 @@ class SpaceReaders:
         entry = self._entries.get(space)
         if entry is None or entry.reader is None or not _alive(self._refreshing):
             return
-        if self._clock() - entry.whole_at <= LAG_REFRESHES * self._refresh_seconds:
+        if self._clock() - entry.whole_at <= self._refresh_seconds:
             return
         try:
             self._renew(space, entry, ask=True, whole=True)
@@ -195,8 +192,7 @@ class SpaceReaders:
     def prune_cache(self, before: datetime) -> int:
         """Remove what was last opened before ``before`` and no reader here uses; returns how many files went.
 
-        The thread does it by itself: write segments and superseded snapshots go after an hour. Without the
-        thread, somebody must call it now and then.
+        :class:`~bedplate_store.local_caches.LocalCaches` says when; the threads here never do it.
         """
         used: set[str] = set()
         for entry in list(self._entries.values()):
@@ -231,12 +227,8 @@ class SpaceReaders:
         self.close()
 
     def _run(self) -> None:
-        pruned_at = self._clock()
         pause = self._refresh_seconds / 2
         while not self._stopped.wait(pause):
-            if self._clock() - pruned_at > _PRUNE_SECONDS:
-                pruned_at = self._clock()
-                self.prune_cache(datetime.now(UTC) - _CACHED_UNUSED)
             behind = self._refresh_round()
             pause = 0.0 if behind else self._refresh_seconds / 2
 

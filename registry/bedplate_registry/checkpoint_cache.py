@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,8 @@ from bedplate.errors import ObjectDamaged
 from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import FileManifest
 
+CHECKPOINTS_UNUSED = timedelta(days=1)
+"""How long a checkpoint stays that nobody uses."""
 _FOLDER = "checkpoints"
 
 

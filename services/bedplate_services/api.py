@@ -21,7 +21,7 @@ from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
 from bedplate_services.lane.answering import STATE, Lane
-from bedplate_services.local_caches import LocalCaches
+from bedplate_services.local_caches import local_caches
 from bedplate_services.routes import (
     bulk,
     evaluations,
@@ -96,7 +96,7 @@ def create_app(settings: Settings, house: Platform | None = None, limits: BodyLi
 def _fastapi(house: Platform) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        caches = LocalCaches(house.readers, house.settings.cache_dir, house.now)
+        caches = local_caches(house.readers, house.settings.cache_dir, house.now)
         house.start()
         pruning = asyncio.create_task(caches.keep_pruned())
         try:

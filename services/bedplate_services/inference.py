@@ -16,7 +16,7 @@ from bedplate_services import openapi, problems, serve
 from bedplate_services.auth import Gate
 from bedplate_services.composition import Platform, build_platform
 from bedplate_services.edge import BodyLimits, Edge
-from bedplate_services.local_caches import LocalCaches
+from bedplate_services.local_caches import local_caches
 from bedplate_services.logging import get_logger
 from bedplate_services.routes import inference, platform
 from bedplate_services.routes.inference import Serving
@@ -61,7 +61,7 @@ class Inference:
             lambda: {one.digest for one in keeper.current.foundations.values()},
         )
         self.serving = Serving(keeper, SharedPolls(keeper.poll), MicroBatcher(passes, house.metrics))
-        self._caches = LocalCaches(
+        self._caches = local_caches(
             house.readers, house.settings.cache_dir, house.now, lambda: keeper.current.digests
         )
         self.http = self._fastapi()

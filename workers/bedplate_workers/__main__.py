@@ -18,7 +18,7 @@ from bedplate_store.outbox import WORK_TASK
 from bedplate_workers.app import create_app
 from bedplate_workers.composition import open_workplace
 from bedplate_workers.job_kinds import HANDLERS
-from bedplate_workers.local_caches import LocalCaches
+from bedplate_workers.local_caches import local_caches
 from bedplate_workers.logging import configure, get_logger
 from bedplate_workers.queues import QUEUES
 from bedplate_workers.settings import WorkerSettings
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = WorkerSettings()
     configure(settings.log_level)
     workplace = open_workplace(settings)
-    caches = LocalCaches(settings.cache_dir, workplace.cache_dir, workplace.now)
+    caches = local_caches(settings.cache_dir, workplace.cache_dir, workplace.now)
     worker = Worker(
         workplace,
         HANDLERS,

@@ -168,7 +168,7 @@ def test_who_writes_waits_for_a_reader_that_lags(store: Any, monkeypatch: pytest
     upsert(0)
     assert readers.opened() == {}, "nobody reads here: there is nothing to wait for"
     readers.get(*key)
-    clock.seconds = readers_module.LAG_REFRESHES * 0.25
+    clock.seconds = 0.25  # the refresh is due
     upsert(1)
     assert readers.current(readers.get(*key)).sequence == 1
     clock.seconds += 0.01

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bedplate_services.local_caches import LocalCaches
+from bedplate_services.local_caches import local_caches
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def test_every_ten_minutes_even_after_an_error(tmp_path: Path) -> None:
     checkpoint(tmp_path, "old", NOW - timedelta(hours=25))
     checkpoint(tmp_path, "recent", NOW - timedelta(hours=23))
     checkpoint(tmp_path, "loaded", NOW - timedelta(hours=25))
-    caches = LocalCaches(readers, tmp_path, lambda: now, lambda: ["loaded"])
+    caches = local_caches(readers, tmp_path, lambda: now, lambda: ["loaded"])
 
     async def sleep(seconds: float) -> None:
         nonlocal now

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bedplate_workers.local_caches import LocalCaches
+from bedplate_workers.local_caches import local_caches
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.now = NOW
-        self.caches = LocalCaches(root, root / "segments", lambda: self.now)
+        self.caches = local_caches(root, root / "segments", lambda: self.now)
 
     def add(self, path: str, used: datetime) -> Path:
         file = self.root / path
