@@ -14,7 +14,7 @@ from bedplate_services.supervisor.platform import Platform
 
 READERS = 3
 MOVES = 6
-PAUSE_SECONDS = 0.4
+PATIENCE_SECONDS = 60.0
 
 
 class Reader(threading.Thread):
@@ -37,6 +37,13 @@ class Reader(threading.Thread):
                     self.answers.append((found.version, found.vectors))
 
 
+def wait_until_all_follow(readers: list[Reader], version: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(reader.answers and reader.answers[-1][0] == version for reader in readers):
+        assert time.monotonic() < deadline, [reader.failures for reader in readers]
+        time.sleep(0.02)
+
+
 def test_readers_follow_an_alias_without_a_failed_or_mixed_answer(
     platform: Platform, client: Client, world: Any, embed: Callable[..., str]
 ) -> None:
@@ -55,10 +62,10 @@ def test_readers_follow_an_alias_without_a_failed_or_mixed_answer(
         reader.start()
     pointed = 1
     for _ in range(MOVES):
-        time.sleep(PAUSE_SECONDS)
+        wait_until_all_follow(readers, f"core@{pointed}")
         client.aliases.move("core", "production", 3 - pointed, expected=pointed)
         pointed = 3 - pointed
-    time.sleep(PAUSE_SECONDS)
+    wait_until_all_follow(readers, f"core@{pointed}")
     stop.set()
     for reader in readers:
         reader.join()
