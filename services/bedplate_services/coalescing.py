@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.filters import Filter
+from bedplate_services.logging import get_logger
 from bedplate_store.readers import SearchResult
 
+_log = get_logger(__name__)
 Outcome = SearchResult | Exception
 Done = Callable[[Outcome], None]
 
@@ -57,7 +59,7 @@ class _Line:
     """Searches of one reader with one setting: those that wait, and what a query has cost lately."""
 
     waiting: list[_Waiting] = field(default_factory=list)
-    running: bool = False
+    busy: bool = False  # a call runs, or is due in a coming turn: what comes now goes along, or after it
     seconds_per_query: float | None = None
 
 
@@ -80,7 +82,7 @@ class SearchQueue:
         self._inline_seconds = inline_seconds
         self._clock = clock
         self._lines: WeakKeyDictionary[Searchable, dict[_Settings, _Line]] = WeakKeyDictionary()
-        self._due: dict[tuple[Searchable, _Settings], _Line] = {}
+        self._due: list[tuple[Searchable, _Settings, _Line]] = []
 
     def submit(
         self,
@@ -102,11 +104,8 @@ class SearchQueue:
         if line is None:
             line = lines[settings] = _Line()
         line.waiting.append(_Waiting(vectors_QD, done))
-        if line.running:
-            return  # goes with the next call
-        if not self._due:
-            asyncio.get_running_loop().call_soon(self._start_due)
-        self._due[reader, settings] = line
+        if not line.busy:
+            self._put_due(reader, settings, line)
 
     async def search(
         self,
@@ -118,7 +117,7 @@ class SearchQueue:
         recall: float | None = None,
         filter: Filter | None = None,
     ) -> SearchResult:
-        """The same for a coroutine. Raises what ``SpaceReader.search`` raises."""
+        """The same for a coroutine. Raises what ``Searchable.search`` raises."""
         answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
@@ -132,9 +131,15 @@ class SearchQueue:
         self.submit(reader, vectors_QD, k, ef, done, recall=recall, filter=filter)
         return await answer
 
+    def _put_due(self, reader: Searchable, settings: _Settings, line: _Line) -> None:
+        line.busy = True
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._start_due)
+        self._due.append((reader, settings, line))
+
     def _start_due(self) -> None:
-        due, self._due = self._due, {}
-        for (reader, settings), line in due.items():
+        due, self._due = self._due, []
+        for reader, settings, line in due:
             self._start(reader, settings, line)
 
     def _start(self, reader: Searchable, settings: _Settings, line: _Line) -> None:
@@ -144,11 +149,9 @@ class SearchQueue:
             batch = _take(line.waiting, _INLINE_QUERIES)
             outcomes, seconds = self._run(reader, settings, batch)
             self._finish(line, batch, outcomes, seconds / _queries(batch))
-            if line.waiting:  # more than one call may take
-                asyncio.get_running_loop().call_soon(self._start, reader, settings, line)
+            self._go_on(reader, settings, line)
             return
         batch = _take(line.waiting, _THREAD_QUERIES)
-        line.running = True
         call = asyncio.get_running_loop().run_in_executor(None, self._run, reader, settings, batch)
         call.add_done_callback(lambda done: self._ran(reader, settings, line, batch, *done.result()))
 
@@ -161,10 +164,14 @@ class SearchQueue:
         outcomes: Sequence[Outcome],
         seconds: float,
     ) -> None:
-        line.running = False
         self._finish(line, batch, outcomes, seconds / _queries(batch))
+        self._go_on(reader, settings, line)
+
+    def _go_on(self, reader: Searchable, settings: _Settings, line: _Line) -> None:
+        """With more than one call may take, and with what came meanwhile."""
+        line.busy = False
         if line.waiting:
-            self._start(reader, settings, line)
+            self._put_due(reader, settings, line)
 
     def _finish(
         self, line: _Line, batch: Sequence[_Waiting], outcomes: Sequence[Outcome], seconds_per_query: float
@@ -173,7 +180,11 @@ class SearchQueue:
         newest = seconds_per_query
         line.seconds_per_query = newest if before is None else before + _WEIGHT * (newest - before)
         for one, outcome in zip(batch, outcomes, strict=True):
-            one.done(outcome)
+            try:
+                one.done(outcome)
+            except Exception:  # noqa: BLE001  # logged with its traceback
+                # Whoever waits beside it, here or in the other lines of this turn, must still be answered.
+                _log.exception("the answer to a search could not be given")
 
     def _run(
         self, reader: Searchable, settings: _Settings, batch: Sequence[_Waiting]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bedplate.errors import NonFiniteVectors
-from bedplate_services.coalescing import SearchQueue
+from bedplate_services.coalescing import Outcome, SearchQueue
 from bedplate_store.readers import SearchResult, SpaceReader
 
 
@@ -131,5 +131,56 @@ def test_dear_searches_leave_the_loop() -> None:
         reader.threads.clear()
         await ask(queue, reader, vectors(0, 1, 2))
         assert threading.get_ident() not in reader.threads
+
+    asyncio.run(run())
+
+
+def test_a_rest_that_more_comes_to_keeps_nobody_waiting() -> None:
+    """What one call leaves is due in the next turn; a query that comes before it must not end that turn."""
+
+    async def run() -> None:
+        queue, reader, other = SearchQueue(inline_seconds=1000), Reader(), Reader()
+        await _gathered(queue, reader, vectors(0))
+        await _gathered(queue, other, vectors(0))
+        answered: list[float] = []
+
+        def submit(to: Reader, *firsts: float) -> None:
+            def done(outcome: Outcome) -> None:
+                assert isinstance(outcome, SearchResult)
+                answered.extend(outcome.scores[:, 0].tolist())
+
+            queue.submit(cast(SpaceReader, to), vectors(*firsts), 2, None, done)
+
+        def more() -> None:  # runs between the call that leaves a rest and the one that takes it
+            assert answered == [1] * 15
+            submit(reader, 3)
+            submit(other, 4)
+
+        submit(reader, *[1.0] * 15)
+        submit(reader, 2)
+        asyncio.get_running_loop().call_soon(more)
+        for _ in range(3):  # turns of the loop
+            await asyncio.sleep(0)
+        assert answered == [1] * 15 + [2, 3, 4]
+        assert [count for count, _, _ in reader.calls[1:]] == [15, 2]
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_cannot_be_given_takes_no_other_along() -> None:
+    async def run() -> None:
+        queue, reader, other = SearchQueue(inline_seconds=1000), Reader(), Reader()
+        await _gathered(queue, reader, vectors(0))
+        await _gathered(queue, other, vectors(0))
+        answered: list[Outcome] = []
+
+        def refuse(_: Outcome) -> None:
+            raise ConnectionError("the client left")
+
+        queue.submit(cast(SpaceReader, reader), vectors(1), 2, None, refuse)
+        queue.submit(cast(SpaceReader, reader), vectors(2), 2, None, answered.append)
+        queue.submit(cast(SpaceReader, other), vectors(3), 2, None, answered.append)
+        await asyncio.sleep(0)
+        assert [cast(SearchResult, one).scores[0, 0] for one in answered] == [2, 3]
 
     asyncio.run(run())
