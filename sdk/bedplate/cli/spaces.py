@@ -93,7 +93,7 @@ def readers(context: typer.Context, reference: str, json: AsJson = False) -> Non
     """List the processes that have the space open, and the snapshot each answers from."""
     show_list(
         client_of(context).spaces.readers(reference),
-        ("SERVICE", "PROCESS", "URL", "SNAPSHOT", "NEWEST", "SEQUENCE", "IN USE", "SEEN"),
+        ("SERVICE", "PROCESS", "URL", "SNAPSHOT", "NEWEST", "SEQUENCE", "SHARDS", "IN USE", "SEEN"),
         lambda one: (
             one.service,
             one.process,
@@ -101,6 +101,7 @@ def readers(context: typer.Context, reference: str, json: AsJson = False) -> Non
             one.snapshot,
             one.newest,
             one.sequence,
+            f"{one.node}: {', '.join(map(str, one.shards))}" if one.node else None,
             one.in_use,
             one.seen_at,
         ),

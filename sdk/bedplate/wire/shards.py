@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bedplate.wire.common import Name, WireModel
 
-SHARDS_MAX = 64
+SHARDS_MAX = 128
 ALL_SPACES = "*"
 _Space = Annotated[
     str, Field(max_length=160, description="core@7/item, or * for every space without a row of its own")

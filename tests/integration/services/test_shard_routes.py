@@ -52,7 +52,7 @@ def test_only_an_admin_moves_shards(world: World) -> None:
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (document("node-1", None, 64), 422),
+        (document("node-1", None, 128), 422),
         (document("node-1", None), 422),
         (document("Not a name", None, 0), 422),
         (document("node-1", None, 0, space="core@9/nowhere"), 404),
@@ -73,7 +73,7 @@ def test_spaces_of_one_shard_are_served_as_before_and_partial_answers_mean_nothi
 ) -> None:
     version = world.publish(1)
     world.upsert(f"core@{version}/item", np.array([1], np.int64), np.ones((1, 4), np.float32))
-    world.ok("POST", ASSIGN, json=document("node-1", None, *range(64)))
+    world.ok("POST", ASSIGN, json=document("node-1", None, *range(128)))
     path = f"/v1/spaces/core@{version}/item/lookup?allow_partial=true"
     answer = world.call("POST", path, json={"keys": [1]})
     assert answer.json()["found"] == [True]
