@@ -210,7 +210,37 @@ def test_readers_of_a_space(platform, run):
     platform.on("GET /v1/spaces/core@7/item/readers", httpx.Response(200, json=page))
     code, out, _ = run("spaces", "readers", "core@7/item")
     assert code == 0
-    assert out.splitlines()[1].split()[:7] == ["api", "host/7", "http://a", "5", "yes", "12", "no"]
+    assert out.splitlines()[1].split()[:8] == ["api", "host/7", "http://a", "5", "yes", "12", "-", "no"]
+    reader |= {"service": "store-node", "node": "node-1", "shards": [0, 3]}
+    platform.on("GET /v1/spaces/core@7/item/readers", httpx.Response(200, json=page))
+    assert "node-1: 0, 3" in run("spaces", "readers", "core@7/item")[1]
+
+
+def test_shards_are_listed_and_assigned(platform, run):
+    one = {"space": "*", "shard": 3, "node": "node-2", "assigned_at": CREATED}
+    page = httpx.Response(200, json={"items": [one], "next": None})
+    platform.on("GET /v1/shards", page)
+    platform.on("POST /v1/shards/assign", page)
+    code, out, _ = run("shards", "list")
+    assert code == 0
+    assert out.splitlines()[1].split()[:3] == ["*", "3", "node-2"]
+    code, out, _ = run("shards", "assign", "node-2", "3", "--expected", "node-1", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["node"] == "node-2"
+    sent = json.loads(platform.requests[-1].content)
+    assert sent == {"space": "*", "shards": [3], "node": "node-2", "expected_node": "node-1"}
+    run("shards", "assign", "-", "3", "--expected", "node-2", "--space", "core@7/item")
+    sent = json.loads(platform.requests[-1].content)
+    assert sent == {"space": "core@7/item", "shards": [3], "node": None, "expected_node": "node-2"}
+
+
+def test_moves_of_shards(platform, run):
+    move = {"space": "*", "shard": 3, "from_node": None, "to_node": "node-2", "moved_by": "ops"}
+    page = {"items": [{**move, "moved_at": CREATED}], "next": None}
+    platform.on("GET /v1/shards/moves", httpx.Response(200, json=page))
+    code, out, _ = run("shards", "moves", "--limit", "1")
+    assert code == 0
+    assert out.splitlines()[1].split()[:5] == ["*", "3", "-", "node-2", "ops"]
 
 
 def test_an_alias_that_is_not_set_yet_is_set(platform, run):
