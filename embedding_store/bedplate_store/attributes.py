@@ -6,7 +6,7 @@ Shapes: n rows given, r rows stored.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -60,9 +60,26 @@ def parse(columns: Columns, rows: int, known: Mapping[str, str]) -> pa.Table | N
             )
         if array.type != pa.null():
             arrays[name] = array
-    if len({*known, *arrays}) > ATTRIBUTES_MAX:
-        raise InvalidRequest(f"a space has at most {ATTRIBUTES_MAX} attributes: send fewer.")
+    _check_count({*known, *arrays})
     return pa.table(arrays) if arrays else None
+
+
+def types_of(table: pa.Table | None) -> dict[str, str]:
+    """The table's attributes and their types' names."""
+    return {} if table is None else {field.name: type_name(field.type) for field in table.schema}
+
+
+def with_new(known: Mapping[str, str], types: Mapping[str, str]) -> dict[str, str]:
+    """The attributes of a space after a write of ``types``: who comes first decides the type.
+
+    Raises:
+        InvalidRequest: too many.
+        Conflict: the space has one of them with another type.
+    """
+    for name, given in types.items():
+        _check_type(name, given, known.get(name))
+    _check_count({*known, *types})
+    return {**types, **known}
 
 
 def check_name(name: str) -> None:
@@ -158,6 +175,21 @@ def gathered(
     return pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
 
 
+def _check_count(names: Set[str]) -> None:
+    if len(names) > ATTRIBUTES_MAX:
+        raise InvalidRequest(f"a space has at most {ATTRIBUTES_MAX} attributes: send fewer.")
+
+
+def _check_type(name: str, given: str, known: str | None) -> None:
+    if known is not None and given != known and (given, known) != ("int64", "float64"):
+        raise Conflict(
+            f"attribute {name!r} is {known} in this space and came as {given}: send {known}, or use "
+            "another name.",
+            attribute=name,
+            type=known,
+        )
+
+
 def _normal(name: str, values: Any, known: str | None) -> Any:
     """An array of a type of :data:`TYPES` (of the known one), or of nulls where nothing tells the type."""
     try:
@@ -171,13 +203,7 @@ def _normal(name: str, values: Any, known: str | None) -> Any:
             raise pa.ArrowInvalid(f"type {array.type}")
         if given == "null":
             return array if known is None else array.cast(TYPES[known])
-        if known is not None and given != known and (given, known) != ("int64", "float64"):
-            raise Conflict(
-                f"attribute {name!r} is {known} in this space and came as {given}: send {known}, or use "
-                "another name.",
-                attribute=name,
-                type=known,
-            )
+        _check_type(name, given, known)
         return array.cast(TYPES[known or given])
     except (pa.ArrowException, OverflowError) as error:
         raise InvalidRequest(

@@ -6,7 +6,9 @@ pauses; four of them were slower than one, and some waited for two seconds.
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
@@ -14,6 +16,7 @@ from typing import cast
 from bedplate.errors import BedplateError, TooManyPendingWrites
 from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype
+from bedplate_store.attributes import with_new
 from bedplate_store.database import Database, WriteSession
 from bedplate_store.liveness import hold_collection
 from bedplate_store.objects import ObjectStore
@@ -28,6 +31,7 @@ class PendingWrite:
     """A write whose segment is durable and that has no sequence yet.
 
     Attributes:
+        attributes: its attributes and their types' names.
         sequence: given by the transaction; None where the segment had vanished before it.
         error: why this write was refused, or the whole transaction failed.
     """
@@ -35,6 +39,7 @@ class PendingWrite:
     space: SpaceKey
     info: SegmentInfo
     now: datetime
+    attributes: Mapping[str, str]
     done: bool = False
     sequence: int | None = None
     error: Exception | None = field(default=None)
@@ -62,14 +67,19 @@ class GroupCommit:
         self._turn = threading.Lock()
         self._waiting: list[PendingWrite] = []
 
-    def commit(self, space: SpaceKey, info: SegmentInfo, now: datetime) -> int | None:
+    def commit(
+        self, space: SpaceKey, info: SegmentInfo, now: datetime, attributes: Mapping[str, str]
+    ) -> int | None:
         """The write's sequence, committed; None where a collector took its segment before: write it again.
+
+        ``attributes``: types of the write's, by name; those new to the space are recorded with its sequence.
 
         Raises:
             NotFound: no such space.
+            Conflict, InvalidRequest: the space has an attribute with another type by now, or too many.
             TooManyPendingWrites: compaction is behind.
         """
-        write = PendingWrite(space, info, now)
+        write = PendingWrite(space, info, now, attributes)
         with self._lock:
             self._waiting.append(write)
         with self._turn:
@@ -85,26 +95,37 @@ class GroupCommit:
         try:
             with self._database.write() as session:
                 hold_collection(session)
+                # Before the first space is locked: a slow object store holds up no other process's writers.
+                there = {write.info.digest for write in group if is_packed(self._objects, write.info.digest)}
                 # In one order everywhere, so that two processes never wait for each other's spaces.
                 for space in sorted({write.space for write in group}):
-                    self._record(session, space, [write for write in group if write.space == space])
+                    self._record(session, space, [write for write in group if write.space == space], there)
         except Exception as error:  # noqa: BLE001  # each writer of the group raises it in its own thread
             for write in group:
-                write.sequence, write.error = None, error
+                # A copy each: threads that raise one object write into each other's tracebacks.
+                write.sequence, write.error = None, copy.copy(error)
+                write.error.__cause__ = error
         finally:
             for write in group:
                 write.done = True
 
-    def _record(self, session: WriteSession, space: SpaceKey, group: list[PendingWrite]) -> None:
+    def _record(
+        self, session: WriteSession, space: SpaceKey, group: list[PendingWrite], there: Collection[str]
+    ) -> None:
+        """Give the writes of a space their sequences, if their segments are ``there``."""
         try:
             row = space_row(session, space, lock=True)
         except BedplateError as error:
             for write in group:
-                write.error = error
+                write.error = copy.copy(error)
             return
         for write in group:
+            if write.info.digest not in there:
+                continue
             write.error = self._refusal(session, row, write)
-            if write.error is not None or not is_packed(self._objects, write.info.digest):
+            if write.error is None:
+                write.error = _know_attributes(row, write)
+            if write.error is not None:
                 continue
             row.sequence += 1
             row.written_rows += write.rows
@@ -131,3 +152,14 @@ class GroupCommit:
             "wait until its compaction is published (GET /v1/jobs?kind=compact), then send the batch again.",
             pending_rows=pending,
         )
+
+
+def _know_attributes(row: SpaceRow, write: PendingWrite) -> BedplateError | None:
+    """Record the attributes that are new to the space, in the transaction that makes the write seen."""
+    if write.attributes.items() <= row.attributes.items():
+        return None
+    try:
+        row.attributes = with_new(row.attributes, write.attributes)
+    except BedplateError as error:
+        return error
+    return None

@@ -17,7 +17,7 @@ from bedplate.errors import BatchTooLarge, EmptyBatch, InvalidRequest, Unavailab
 from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate.wire.store import WriteAnswer
-from bedplate_store.attributes import Columns, parse, type_name
+from bedplate_store.attributes import Columns, parse, types_of
 from bedplate_store.database import Database
 from bedplate_store.group_commit import GroupCommit
 from bedplate_store.keys import Keys, RawKeys, build_column, check_writable, parse_keys, sort_last_wins, take
@@ -85,9 +85,8 @@ class Writes:
             raise InvalidRequest(f"{len(keys)} keys for {len(rows)} vectors: send one vector for each key.")
         table = parse(attributes or {}, len(rows), target.attributes)
         parsed, order = _distinct(keys, target)
-        if table is not None:
-            self._know_attributes(key, target, table)
-            table = table if order is None else table.take(pa.array(order))
+        if table is not None and order is not None:
+            table = table.take(pa.array(order))
         stored = Storage(cast(Dtype, target.dtype), target.dim).encode(rows)
         return self._write(key, target, parsed, stored, order, deletes=False, now=now, attributes=table)
 
@@ -115,16 +114,6 @@ class Writes:
             session.expunge(row)
         return row
 
-    def _know_attributes(self, key: SpaceKey, target: SpaceRow, table: pa.Table) -> None:
-        """Record the attributes that are new to the space; who comes first decides the type."""
-        types = {field.name: type_name(field.type) for field in table.schema}
-        if types.items() <= target.attributes.items():
-            return
-        with self._database.write() as session:
-            row = space_row(session, key, lock=True)
-            parse({name: table.column(name) for name in types}, table.num_rows, row.attributes)
-            row.attributes = {**types, **row.attributes}
-
     def _write(
         self,
         key: SpaceKey,
@@ -150,7 +139,7 @@ class Writes:
                 dtype=cast(Dtype, target.dtype),
                 attributes=attributes,
             )
-            sequence = self._commits.commit(key, info, now)
+            sequence = self._commits.commit(key, info, now, types_of(attributes))
             if sequence is not None:
                 if self._readers is not None:
                     self._readers.keep_up(key)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bedplate.errors import NotFound, TooManyPendingWrites
+from bedplate.errors import Conflict, NotFound, TooManyPendingWrites
 from bedplate.wire.store import WriteAnswer
-from bedplate_store import compaction
+from bedplate_store import compaction, group_commit, spaces
+from bedplate_store.group_commit import PendingWrite
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.writes import Writes
 
@@ -68,10 +70,10 @@ def test_writers_that_wait_share_the_next_transaction(store: Any, monkeypatch: p
 
     monkeypatch.setattr(commits, "_commit", slow)
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(commits.commit, key, infos[0], NOW)
+        first = pool.submit(commits.commit, key, infos[0], NOW, {})
         entered.wait()
         later = [
-            pool.submit(commits.commit, space, info, NOW)
+            pool.submit(commits.commit, space, info, NOW, {})
             for space, info in zip((key, gone, other), infos[1:], strict=True)
         ]
         while len(commits._waiting) < 3:
@@ -99,6 +101,69 @@ def test_a_transaction_that_fails_fails_for_all_of_its_writers(
         with pytest.raises(OSError, match="full"):
             writes.upsert(**key._asdict(), keys=[1], vectors=rows(1, 1), now=NOW)
     assert writes.upsert(**key._asdict(), keys=[1], vectors=rows(1, 2), now=NOW).sequence == 1
+
+
+def test_writers_whose_transaction_fails_raise_errors_of_their_own(store: Any) -> None:
+    """One object raised in several threads would collect the tracebacks of all of them."""
+    key = store.space()
+    commits = Writes(store.database, store.objects)._commits
+    group = [
+        PendingWrite(key, _durable(Writes(store.database, store.objects), store, key, value), NOW, {})
+        for value in range(2)
+    ]
+
+    def away() -> None:
+        raise OSError("the disk is full")
+
+    commits._database = SimpleNamespace(write=away)  # type: ignore[assignment]
+    commits._commit(group)
+    assert [str(write.error) for write in group] == ["the disk is full"] * 2
+    assert group[0].error is not group[1].error
+    assert [write.done for write in group] == [True, True]
+
+
+def test_a_slow_object_store_is_asked_before_a_space_is_locked(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for name in ("is_packed", "space_row"):
+        real = getattr(group_commit, name)
+        monkeypatch.setattr(
+            group_commit, name, lambda *a, _real=real, _name=name, **k: steps.append(_name) or _real(*a, **k)
+        )
+    store.upsert(store.space(), [1], rows(1, 1))
+    assert steps == ["is_packed", "space_row"]
+
+
+def test_a_write_that_is_put_off_decides_no_attribute(store: Any) -> None:
+    key = store.space(dtype="float32")
+    writes = Writes(store.database, store.objects, pending_bytes_max=4 * DIM)
+
+    def upsert(**attributes: Any) -> WriteAnswer:
+        return writes.upsert(**key._asdict(), keys=[1], vectors=rows(1, 1), now=NOW, attributes=attributes)
+
+    upsert(year=[1990])
+    with pytest.raises(TooManyPendingWrites):
+        upsert(kind=["x"])
+    with store.database.read() as session:
+        assert spaces.get_space(session, *key).attributes == {"year": "int64"}
+
+
+def test_the_first_of_two_types_that_come_together_decides(store: Any) -> None:
+    """Both were parsed before either was known."""
+    key = store.space()
+    writes = Writes(store.database, store.objects)
+    first, second, third = (_durable(writes, store, key, value) for value in range(3))
+    group = [
+        PendingWrite(key, first, NOW, {"year": "float64"}),
+        PendingWrite(key, second, NOW, {"year": "string", "kind": "string"}),
+        PendingWrite(key, third, NOW, {"year": "int64"}),
+    ]
+    writes._commits._commit(group)
+    assert [write.sequence for write in group] == [1, None, 2]
+    assert isinstance(group[1].error, Conflict)
+    with store.database.read() as session:
+        assert spaces.get_space(session, *key).attributes == {"year": "float64"}
 
 
 def test_writes_are_put_off_while_compaction_is_behind(store: Any) -> None:
@@ -135,7 +200,7 @@ def _durable(writes: Writes, store: Any, key: SpaceKey, value: float) -> Any:
     """The info of a segment that is stored and that no transaction has recorded."""
     kept: list[Any] = []
     commit = writes._commits.commit
-    writes._commits.commit = lambda space, info, now: kept.append(info) or 1  # type: ignore[method-assign]
+    writes._commits.commit = lambda space, info, now, attributes: kept.append(info) or 1  # type: ignore[method-assign]
     try:
         writes.upsert(**key._asdict(), keys=[1], vectors=rows(1, value), now=NOW)
     finally:
