@@ -24,6 +24,7 @@ from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
 from bedplate_services.read_your_writes import caught_up, token_of
 from bedplate_services.shards.answering import RemoteAnswers
+from bedplate_store.readers import SearchResult
 from bedplate_store.shard_routing import RemoteSpace
 
 LOOKUP = "/v1/spaces/{reference}/{space}/lookup"
@@ -105,15 +106,23 @@ class HotPath:
         query = parsed() if inline else await run_in_threadpool(parsed)
         if isinstance(located.reader, RemoteSpace):
             answer = await self._nodes.search(located, located.reader, query, accept, parameters)
-        elif inline and query.vectors is not None:
-            result = await self._queue.search(
-                located.here, query.vectors, query.k, query.ef, recall=query.recall, filter=query.filter
-            )
-            answer = searches.encode(located, result, accept)
+        elif inline:
+            answer = searches.encode(located, await self._queued(located, query), accept)
         else:
             answer = await run_in_threadpool(searches.answer, located, query, accept)
         self._metrics.rows(SEARCH, answer.rows)
         return answer
+
+    async def _queued(self, located: Located, query: searches.Query) -> SearchResult:
+        recall, filter = query.recall, query.filter
+        if query.keys is not None:
+            return await self._queue.search_by_key(
+                located.here, query.keys, query.k, query.ef, recall=recall, filter=filter
+            )
+        assert query.vectors is not None
+        return await self._queue.search(
+            located.here, query.vectors, query.k, query.ef, recall=recall, filter=filter
+        )
 
     @property
     def _nodes(self) -> RemoteAnswers:

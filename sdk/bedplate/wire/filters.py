@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from bedplate.wire.common import WireModel
 
-Value = StrictBool | StrictInt | StrictFloat | StrictStr
+# JSON has no infinity: it would be sent as null, which is no condition at all.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Value = StrictBool | StrictInt | Number | StrictStr
 _DEPTH_MAX = 8
 
 

@@ -33,6 +33,7 @@ from bedplate_store.shard_routing import RemoteSpace
 STATE = "bedplate_lane"
 """Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
 _HEADS_MAX = 4096
+_HEAD_BYTES_MAX = 4096  # a filter may be long, and heads are remembered: 16 MiB of them at most
 _STATUS = b"HTTP/1.1 200 OK\r\n"
 
 Asked = NDArray[np.int64] | Query
@@ -81,6 +82,8 @@ class Lane:
 
     def ask(self, head: bytes) -> Ask | None:
         """What a request head asks, if the lane may answer it; known heads cost a dictionary access."""
+        if len(head) > _HEAD_BYTES_MAX:
+            return None
         try:
             return self._asks[head]
         except KeyError:
@@ -118,7 +121,9 @@ class Lane:
             self._turns.submit(located.here, asked, _dtype(ask, located), done)
             return
         assert asked.vectors is not None
-        self._queue.submit(located.here, asked.vectors, asked.k, asked.ef, done)
+        self._queue.submit(
+            located.here, asked.vectors, asked.k, asked.ef, done, recall=asked.recall, filter=asked.filter
+        )
 
     def answer(self, ask: Ask, located: Located, result: Result, server_headers: ServerHeaders) -> Buffers:
         """The whole answer. Raises what the ordinary path would raise."""

@@ -18,7 +18,7 @@ from bedplate_services.hot_path import PATH
 Verb = Literal["lookup", "search"]
 _PARAMETERS: Mapping[Verb, frozenset[str]] = {
     "lookup": frozenset(),
-    "search": frozenset({"k", "ef", "dim"}),
+    "search": frozenset({"k", "ef", "recall", "filter", "dim"}),
 }
 _IGNORED = frozenset({b"host", b"user-agent", b"accept-encoding"})
 _UNSUITED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})

@@ -15,12 +15,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from bedplate.codecs import ARROW, RAW, encode_keys_arrow, encode_keys_raw, encode_vectors_raw
+from bedplate.codecs import (
+    ARROW,
+    RAW,
+    encode_keys_arrow,
+    encode_keys_raw,
+    encode_upsert_arrow,
+    encode_vectors_raw,
+)
 from bedplate_services.api import Api, create_app
 from bedplate_services.metrics import PrometheusMetrics
 
@@ -32,6 +40,8 @@ KEYS = np.array([10, 20, 30, 40], np.int64)
 ASKED = encode_keys_raw(np.array([30, 99, 10], np.int64))
 QUERY = encode_vectors_raw(np.array([[3, 2, 1, 0]], np.float32))
 NAN = encode_vectors_raw(np.array([[np.nan, 2, 1, 0]], np.float32))
+FILTER = quote(json.dumps({"attribute": "year", "at_least": 1990}))
+LONG_FILTER = quote(json.dumps({"attribute": "year", "any_of": list(range(1000, 2000))}))
 _VARIES = re.compile(rb'^(date|x-request-id): .*$|"request_id":"[^"]*"')
 
 
@@ -39,7 +49,8 @@ _VARIES = re.compile(rb'^(date|x-request-id): .*$|"request_id":"[^"]*"')
 def filled(shared_world: World) -> World:
     shared_world.publish()
     shared_world.move("production", 1)
-    shared_world.upsert("core@1/item", KEYS, np.eye(4, dtype=np.float32))
+    body = encode_upsert_arrow(KEYS, np.eye(4, dtype=np.float32), {"year": [1980, 1990, 2000, 2010]})
+    shared_world.ok("POST", "/v1/spaces/core@1/item/upsert", content=body, headers={"content-type": ARROW})
     shared_world.upsert("core@1/user", ["u1"], np.ones((1, 4), np.float16))
     return shared_world
 
@@ -103,6 +114,8 @@ GOOD = {
     "lookup with further headers": (LOOKUP, ASKED, {"traceparent": "00-1-2-3", "accept_encoding": "gzip"}),
     "search": (f"{SEARCH}?k=2", QUERY, {}),
     "search with an effort": (f"{SEARCH}?k=6&ef=64", QUERY + QUERY, {}),
+    "search with a recall": (f"{SEARCH}?k=2&recall=0.95", QUERY, {}),
+    "search with a filter": (f"{SEARCH}?k=4&filter={FILTER}", QUERY, {}),
     "search without parameters": (SEARCH, QUERY, {}),
 }
 
@@ -144,6 +157,10 @@ LEFT = {
     "search not a number": (SEARCH, NAN, {}, 422),
     "search of string keys, raw": ("/v1/spaces/core@1/user/search", QUERY, {}, 406),
     "k too large": (f"{SEARCH}?k=100000", QUERY, {}, 422),
+    "recall above one": (f"{SEARCH}?recall=2", QUERY, {}, 422),
+    "filter of no attribute": (f"{SEARCH}?filter={FILTER.replace('year', 'yaer')}", QUERY, {}, 422),
+    "filter that is none": (f"{SEARCH}?filter=1990", QUERY, {}, 422),
+    "filter beyond what a head may hold": (f"{SEARCH}?filter={LONG_FILTER}", QUERY, {}, 200),
     "k no number": (f"{SEARCH}?k=ten", QUERY, {}, 422),
 }
 

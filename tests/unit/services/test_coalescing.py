@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from bedplate.errors import NonFiniteVectors
+from bedplate.errors import KeyTypeMismatch, NonFiniteVectors
+from bedplate.wire.filters import Filter
+from bedplate_services import coalescing
 from bedplate_services.coalescing import Outcome, SearchQueue
 from bedplate_store.readers import SearchResult, SpaceReader
 
@@ -31,6 +33,11 @@ class Reader:
             raise NonFiniteVectors("a vector is not finite.")
         scores = np.repeat(vectors[:, :1], k, axis=1)
         return SearchResult(scores.astype(np.int64), scores, np.ones(len(vectors), np.bool_), 3, 4)
+
+    def search_by_key(self, keys: Any, k: int, ef: int | None, *_: Any) -> SearchResult:
+        if not isinstance(keys, np.ndarray):
+            raise KeyTypeMismatch("the keys are numbers.")
+        return self.search(np.stack([keys, keys], axis=1).astype(np.float32), k, ef)
 
 
 def vectors(*firsts: float) -> Any:
@@ -183,4 +190,53 @@ def test_an_answer_that_cannot_be_given_takes_no_other_along() -> None:
         await asyncio.sleep(0)
         assert [cast(SearchResult, one).scores[0, 0] for one in answered] == [2, 3]
 
+    asyncio.run(run())
+
+
+def test_those_by_key_go_together_and_apart_from_those_by_vector() -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(), Reader()
+
+        def by_key(keys: Any) -> Any:
+            return queue.search_by_key(cast(SpaceReader, reader), keys, 2, None)
+
+        first, second, wrong, vector = await asyncio.gather(
+            by_key(np.array([7])),
+            by_key(np.array([8, 9])),
+            by_key(["seven"]),
+            ask(queue, reader, vectors(1)),
+            return_exceptions=True,
+        )
+        assert (first.keys.tolist(), second.keys.tolist()) == ([[7, 7]], [[8, 8], [9, 9]])
+        assert isinstance(wrong, KeyTypeMismatch)
+        assert vector.keys.tolist() == [[1, 1]]
+        assert sorted(count for count, _, _ in reader.calls) == [1, 3]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("value", "other"), [(1, True), (1, 1.0), (0, False)])
+def test_filters_that_python_takes_for_equal_go_by_themselves(value: Any, other: Any) -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(), Reader()
+        filters = [Filter(attribute="year", equals=each) for each in (value, other, value)]
+        await asyncio.gather(
+            *(queue.search(cast(SpaceReader, reader), vectors(1), 2, None, filter=one) for one in filters)
+        )
+        assert sorted(count for count, _, _ in reader.calls) == [1, 2]
+
+    asyncio.run(run())
+
+
+def test_filters_of_every_request_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        queue, reader = SearchQueue(), Reader()
+        filters = [Filter(attribute="year", equals=each) for each in range(10)]
+        answers = await asyncio.gather(
+            *(queue.search(cast(SpaceReader, reader), vectors(1), 2, None, filter=one) for one in filters)
+        )
+        assert len(answers) == 10
+        assert len(queue._lines[cast(SpaceReader, reader)]) <= 4
+
+    monkeypatch.setattr(coalescing, "_LINES_MAX", 4)
     asyncio.run(run())
