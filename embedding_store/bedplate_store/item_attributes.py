@@ -7,6 +7,7 @@ side, and all of them write the same schema. A value that changed to another typ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from bedplate_store.database import ReadSession
 
 _INT64 = range(-(2**63), 2**63)
 _NULL, _UNFIT = "null", "unfit"
+_KINDS = {NoneType: _NULL, bool: "bool", int: "int64", float: "float64", str: "string"}
+_TEXTS = frozenset({str, NoneType})
 
 
 def survey(session: ReadSession, names: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -39,12 +42,9 @@ def survey(session: ReadSession, names: Sequence[str], known: Mapping[str, str])
         return {}
     seen: dict[str, dict[str, str]] = {name: {} for name in wanted}
     for keys, features in items.scan_features(session):
-        for name in wanted:
-            kinds = seen[name]
+        for name, kinds in seen.items():
             for key, document in zip(keys, features, strict=True):
-                kind = _kind(document.get(name))
-                if kind not in kinds:
-                    kinds[kind] = key
+                kinds.setdefault(_kind(document.get(name)), key)
     return {name: _decided(name, seen[name], known.get(name)) for name in wanted}
 
 
@@ -98,19 +98,12 @@ def table_of(
 
 def _kind(value: Any) -> str:
     """The type that a value of JSON asks for."""
-    if value is None:
-        return _NULL
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "int64" if value in _INT64 else _UNFIT
-    if isinstance(value, float):
-        return "float64"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, list) and all(each is None or isinstance(each, str) for each in value):
-        return "list<string>"
-    return _UNFIT
+    type_ = type(value)
+    if type_ is list:
+        return "list<string>" if _TEXTS.issuperset(map(type, value)) else _UNFIT
+    if type_ is int and value not in _INT64:
+        return _UNFIT
+    return _KINDS.get(type_, _UNFIT)
 
 
 def _decided(name: str, kinds: Mapping[str, str], known: str | None) -> str:

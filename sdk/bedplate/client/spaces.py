@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from bedplate.client import space_reads
 from bedplate.client.answers import read_document
 from bedplate.client.downloads import Progress
 from bedplate.client.effects import Steps
-from bedplate.client.requests import Listing, bulk, get, get_list, parameters, path, send
-from bedplate.client.steps import Namespace, RunnerT, operation
+from bedplate.client.requests import Listing, bulk, get, get_list, json_request, parameters, path, send
+from bedplate.client.steps import Namespace, RunnerT, exchange, operation
 from bedplate.client.streams import streamed
 from bedplate.codecs import (
     ARROW,
@@ -62,6 +62,9 @@ from bedplate.wire.store import (
 )
 
 AnyKeys = Sequence[int] | Sequence[str] | NDArray[Any]
+
+
+EMBED_TIMEOUT_SECONDS = 600.0  # attributes take their types from the whole catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,8 +390,9 @@ class Spaces(Namespace[RunnerT]):
         """
         body = request or EmbedRequest()
         url, again = _space(reference, "embed"), body.idempotency_key is not None
-        answer = yield from send("POST", url, body, EmbedAnswer, idempotent=again)
-        return answer.job
+        asked = json_request("POST", url, body, idempotent=again)
+        response = yield from exchange(replace(asked, timeout_seconds=EMBED_TIMEOUT_SECONDS))
+        return read_document(EmbedAnswer, response).job
 
     @operation
     def compact(self, reference: str) -> Steps[str]:

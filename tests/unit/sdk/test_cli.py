@@ -295,6 +295,15 @@ def test_embedding_waits_for_the_job_or_not(platform, run):
     assert (code, json.loads(out)["state"]) == (0, "succeeded")
 
 
+def test_embedding_names_the_attributes(platform, run):
+    platform.on("POST /v1/spaces/core@7/item/embed", httpx.Response(202, json={"job": "j1"}))
+    run("spaces", "embed", "core@7/item", "--attribute", "genres", "--attribute", "year", "--no-wait")
+    run("spaces", "embed", "core@7/item", "--no-wait")
+    named, unnamed = (json.loads(request.content)["attributes"] for request in platform.requests)
+    assert named == ["genres", "year"]
+    assert unnamed is None, "those that the space has"
+
+
 def test_a_failed_job_fails_the_command_with_its_reason(platform, run):
     failed = {**JOB, "state": "failed", "error": "no such checkpoint"}
     platform.on("GET /v1/jobs/j1", httpx.Response(200, json=failed))
