@@ -5,10 +5,12 @@ The registry knows versions and the store knows readers; neither knows the other
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import timedelta
+
+from starlette.concurrency import run_in_threadpool
 
 from bedplate.errors import NotFound, ReadersNotReady
 from bedplate.references import VersionReference
@@ -23,23 +25,27 @@ _WANTED = timedelta(minutes=1)
 _NAMED_MAX = 3
 
 
-def move(
+async def move(
     house: Platform,
     foundation: str,
     alias: str,
     document: AliasMove,
     moved_by: str,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Alias:
-    """Wait for the readers, then move, compare-and-swap.
+    """Wait for the readers, then move, compare-and-swap. Who waits holds no thread.
 
     Raises:
         AliasMoved, VersionNotReady, NotFound: see :func:`bedplate_registry.aliases.move`.
         ReadersNotReady: a process that serves the alias's spaces has not opened the version in time.
     """
-    current = _points_at(house, foundation, alias, document)
+    current = await run_in_threadpool(_points_at, house, foundation, alias, document)
     if current is not None and current == document.expected_version and not document.force:
-        _wait_for_readers(house, foundation, current, document, sleep)
+        await _wait_for_readers(house, foundation, current, document, sleep)
+    return await run_in_threadpool(_move, house, foundation, alias, document, moved_by)
+
+
+def _move(house: Platform, foundation: str, alias: str, document: AliasMove, moved_by: str) -> Alias:
     with house.registry.write() as session:
         moved = aliases.move(session, foundation, alias, document, moved_by, house.now())
     house.directory.forget()
@@ -60,20 +66,29 @@ def _points_at(house: Platform, foundation: str, alias: str, document: AliasMove
             return None
 
 
-def _wait_for_readers(
-    house: Platform, foundation: str, current: int, document: AliasMove, sleep: Callable[[float], None]
+async def _wait_for_readers(
+    house: Platform,
+    foundation: str,
+    current: int,
+    document: AliasMove,
+    sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    deadline = time.monotonic() + document.wait_for_readers_seconds
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + document.wait_for_readers_seconds
     asked = False
-    while lacking := _lacking(house, foundation, current, document.version):
+    while lacking := await run_in_threadpool(_lacking, house, foundation, current, document.version):
         if not asked:
-            with house.store.write() as session:
-                until = house.now() + timedelta(seconds=document.wait_for_readers_seconds) + _WANTED
-                reader_processes.want(session, foundation, document.version, until)
+            await run_in_threadpool(_want, house, foundation, document)
             asked = True
-        if time.monotonic() >= deadline:
+        if loop.time() >= deadline:
             raise _not_ready(foundation, document, lacking)
-        sleep(_POLL_SECONDS)
+        await sleep(_POLL_SECONDS)
+
+
+def _want(house: Platform, foundation: str, document: AliasMove) -> None:
+    with house.store.write() as session:
+        until = house.now() + timedelta(seconds=document.wait_for_readers_seconds) + _WANTED
+        reader_processes.want(session, foundation, document.version, until)
 
 
 def _lacking(house: Platform, foundation: str, current: int, target: int) -> list[Unready]:

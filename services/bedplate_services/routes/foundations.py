@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from bedplate.wire.common import Page
 from bedplate.wire.registry import Alias, AliasChange, AliasMove, Foundation, FoundationCreate
@@ -37,7 +38,7 @@ def get_foundation(house: House, caller: Caller, foundation: PathName) -> Founda
 
 
 @router.put(_ALIAS, summary="Move an alias", tags=["aliases"], responses=problem_responses(409, 412))
-def move_alias(
+async def move_alias(
     house: House, caller: Caller, foundation: PathName, alias: PathName, document: AliasMove
 ) -> Alias:
     """Compare-and-swap: 412 unless the alias points at ``expected_version`` (null: is not set yet).
@@ -45,9 +46,13 @@ def move_alias(
     Every process that serves the alias's spaces opens those of the new version first; 409
     `readers_not_ready` names those that did not within `wait_for_readers_seconds`, unless `force` is set.
     """
+    caller.require_owner(await run_in_threadpool(_owner, house, foundation))
+    return await alias_moves.move(house, foundation, alias, document, caller.name)
+
+
+def _owner(house: House, foundation: str) -> str:
     with house.registry.read() as session:
-        caller.require_owner(foundations.owner(session, foundation))
-    return alias_moves.move(house, foundation, alias, document, caller.name)
+        return foundations.owner(session, foundation)
 
 
 @router.get("/{foundation}/aliases", summary="List a foundation's aliases", tags=["aliases"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_the_move_waits_for_a_process_that_opens_it(world: World) -> None:
     _another(world, v1=(0, True))
     waits: list[float] = []
 
-    def sleep(seconds: float) -> None:
+    async def sleep(seconds: float) -> None:
         waits.append(seconds)
         with world.platform.store.read() as session:
             row = find_row(session, SpaceKey("core", 2, "item"))
@@ -96,7 +97,9 @@ def test_the_move_waits_for_a_process_that_opens_it(world: World) -> None:
             _another(world, v1=(0, True), v2=(0, False))
 
     document = AliasMove.model_validate(_move())
-    moved = alias_moves.move(world.platform, "core", "production", document, "core-team", sleep=sleep)
+    moved = asyncio.run(
+        alias_moves.move(world.platform, "core", "production", document, "core-team", sleep=sleep)
+    )
     assert (moved.version, len(waits)) == (2, 3)
 
 
