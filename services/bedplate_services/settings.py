@@ -67,7 +67,6 @@ class Settings(BaseSettings):
     shard_secret: SecretStr | None = None
     shard_deadline_seconds: float = Field(default=1.0, gt=0)
     signing_key: SecretStr | None = None
-    lease_seconds: float = Field(default=30, gt=0)
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
     token_cache_seconds: float = Field(default=2.0, ge=0)
