@@ -108,6 +108,11 @@ def served(session: ReadSession, now: datetime) -> set[SpaceKey]:
     return {key for reader in readers for key, space in reader.spaces.items() if space.in_use}
 
 
+def living(session: ReadSession, now: datetime) -> list[tuple[ReaderProcess, datetime]]:
+    """The living processes, and when each last told what it has open."""
+    return [(_process(row), row.seen_at) for row in _living(session, now)]
+
+
 def list_readers(session: ReadSession, key: SpaceKey, now: datetime) -> list[OpenReader]:
     """The living processes that have the space open, by process.
 

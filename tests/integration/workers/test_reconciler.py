@@ -6,13 +6,16 @@ import urllib.request
 from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from bedplate.wire.registry import SpaceSignature
-from bedplate_store import compaction, jobs, leases, spaces
+from bedplate_store import compaction, jobs, leases, reader_processes, spaces
+from bedplate_store.reader_processes import OpenSpace, ReaderProcess
+from bedplate_store.spaces import SpaceKey
 from bedplate_store.writes import Writes
 from bedplate_workers.handlers import result
 from bedplate_workers.maintenance import COLLECT_SECONDS, plan_compactions, plan_upkeep
-from bedplate_workers.metrics import serve_metrics
+from bedplate_workers.metrics import SpaceCollector, serve_metrics
 from bedplate_workers.queues import Backlog, backlogs
 from bedplate_workers.reconciler import drain_outbox, reconcile
 
@@ -117,3 +120,35 @@ def test_a_space_with_many_writes_is_compacted_once_at_a_time(bench: Any, clock:
         jobs.cancel(session, compact.id, clock())
     Writes(store, bench.workplace.objects).upsert(**key, keys=keys[:1], vectors=vectors[:1], now=clock())
     assert plan_compactions(store, clock())[0].id != compact.id
+
+
+def test_the_metrics_port_tells_what_is_pending_and_how_far_readers_are_behind(
+    bench: Any, clock: Any
+) -> None:
+    store, space = bench.workplace.store, SpaceKey("core", 1, "item")
+    signature = SpaceSignature(dim=2, dtype="float32", key_type="int64")
+    writes = Writes(store, bench.workplace.objects)
+    with store.write() as session:
+        spaces.ensure_space(session, **space._asdict(), signature=signature, team="core", now=clock())
+    for number in range(3):
+        writes.upsert(**space._asdict(), keys=np.arange(4), vectors=np.ones((4, 2), np.float32), now=clock())
+        if number == 0:
+            opened = {space: OpenSpace(snapshot=0, sequence=1, in_use=True)}
+            reader = ReaderProcess("1", "api", "host/7", "http://host", True, opened)
+            with store.write() as session:
+                reader_processes.announce(session, reader, started_at=clock(), now=clock())
+    clock.advance(3)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SpaceCollector(store, clock))
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+    assert told == {
+        ("bedplate_space_pending_rows", "core@1/item"): 12,
+        ("bedplate_space_snapshot", "core@1/item"): 0,
+        ("bedplate_reader_snapshot", "core@1/item", "host/7"): 0,
+        ("bedplate_reader_behind_writes", "core@1/item", "host/7"): 2,
+        ("bedplate_reader_told_seconds", "host/7"): 3,
+    }
