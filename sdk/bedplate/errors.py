@@ -17,7 +17,7 @@ Every error has a stable ``code``; over HTTP it travels as an RFC 9457 problem d
     │   │   WriteTokenMismatch, JobFailed
     ├── UnsupportedMediaType, NotAcceptable
     ├── Unavailable           try again later; says what is missing
-    │   └── TooManyPendingWrites, NotYetVisible, ShardsUnanswered
+    │   └── TooManyPendingWrites, ShardsUnanswered
     ├── StorageFull           a disk or bucket has no room; nothing was written
     └── InternalError
         └── ObjectDamaged     stored bytes no longer have their digest; they are not answered
@@ -190,7 +190,7 @@ class EventsOutOfOrder(Conflict):
 
 class WriteTokenMismatch(Conflict):
     code = "write_token_mismatch"
-    title = "The token is of a write to another space"
+    title = "The token is of no write to this space"
 
 
 class LeaseLost(Conflict):
@@ -221,11 +221,6 @@ class Unavailable(BedplateError):
 class TooManyPendingWrites(Unavailable):
     code = "too_many_pending_writes"
     title = "Compaction is behind the writes"
-
-
-class NotYetVisible(Unavailable):
-    code = "not_yet_visible"
-    title = "The write is not visible here yet"
 
 
 class ShardsUnanswered(Unavailable):

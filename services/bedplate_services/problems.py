@@ -70,7 +70,6 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "not_acceptable": 406,
     "unavailable": 503,
     "too_many_pending_writes": 503,
-    "not_yet_visible": 503,
     "shards_unanswered": 503,
     "storage_full": 507,
     "internal_error": 500,

@@ -1,28 +1,22 @@
 """Answers that see a certain write: a lookup or search may carry the token of one.
 
-Without it a write is seen within a second, by whichever process answers. With it the answering process looks
-for the write at once and waits for it, a second at most.
+Without it a write is seen when the answering process has refreshed: within a second, if the machine lets
+readers run. With it the process looks for the write before it answers.
 """
 
 from __future__ import annotations
-
-import asyncio
 
 import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
 from bedplate.codecs import HEADER_AFTER, JSON
-from bedplate.errors import InvalidRequest, NotYetVisible, WriteTokenMismatch
+from bedplate.errors import InvalidRequest, WriteTokenMismatch
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import header
-from bedplate_store.readers import SpaceReader
-from bedplate_store.shard_routing import RemoteSpace
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.write_tokens import WriteToken
 
-WAIT_SECONDS = 1.0
-_POLL_SECONDS = 0.05
 _HEADER = HEADER_AFTER.encode()
 
 
@@ -48,8 +42,8 @@ async def caught_up(directory: SpaceDirectory, located: Located, reference: str,
 
     Raises:
         InvalidRequest: it is no token.
-        WriteTokenMismatch: the reference means another space than the one written to.
-        NotYetVisible: the write did not appear within a second.
+        WriteTokenMismatch: the reference means another space than the one written to, or there was no such
+            write.
     """
     after = WriteToken.parse(token)
     space, version = located.reader.space, located.version
@@ -66,19 +60,13 @@ async def caught_up(directory: SpaceDirectory, located: Located, reference: str,
         )
     if located.reader.space == space and located.reader.sequence >= after.sequence:
         return located
-    reader = await _wait(directory, after)
+    # Sees all that was committed, and a token is given out after that: there is nothing to wait for.
+    reader = await run_in_threadpool(directory.newest, after.space)
+    if reader.sequence < after.sequence:
+        raise WriteTokenMismatch(
+            f"{after.space} has had {reader.sequence} writes, and the token is of write {after.sequence}: "
+            "send the token that a write of this platform was answered with, or none.",
+            written=str(after.space),
+            sequence=reader.sequence,
+        )
     return Located(version, located.space, reader, located.opened_at)
-
-
-async def _wait(directory: SpaceDirectory, after: WriteToken) -> SpaceReader | RemoteSpace:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + WAIT_SECONDS
-    while (reader := await run_in_threadpool(directory.newest, after.space)).sequence < after.sequence:
-        if loop.time() >= deadline:
-            raise NotYetVisible(
-                f"write {after.sequence} of {after.space} is not visible here, only up to {reader.sequence}: "
-                "ask again in a moment.",
-                sequence=reader.sequence,
-            )
-        await asyncio.sleep(_POLL_SECONDS)
-    return reader

@@ -224,8 +224,8 @@ class Spaces(Namespace[RunnerT]):
         Raises:
             ShardsUnanswered: some store nodes did not answer; ``error.context`` names their shards.
             NotFound, SpaceNotReady, KeyTypeMismatch, EmptyBatch, BatchTooLarge.
-            WriteTokenMismatch: the write went to another space, or the alias moved since.
-            NotYetVisible: the write did not appear in time; ask again.
+            WriteTokenMismatch: the write went to another space, the alias moved since, or there was no such
+                write.
         """
         body, media = _keys_body(_keys(keys))
         accept = f"{RAW};dtype={dtype}" if dtype else RAW
@@ -268,7 +268,7 @@ class Spaces(Namespace[RunnerT]):
         Raises:
             InvalidRequest: the filter does not fit the space's attributes.
             NotFound, SpaceNotReady, DimensionMismatch, NonFiniteVectors, KeyTypeMismatch, EmptyBatch.
-            WriteTokenMismatch, NotYetVisible, ShardsUnanswered: as :meth:`lookup`.
+            WriteTokenMismatch, ShardsUnanswered: as :meth:`lookup`.
         """
         queries = _queries(vectors, keys)
         body, media, dim = _search_body(queries)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from bedplate.codecs import ARROW, RAW, encode_keys_raw
-from bedplate_services import read_your_writes
 
 KEYS = np.array([1, 2, 3])
 VECTORS = np.eye(4, dtype=np.float32)[:3]
@@ -105,15 +104,18 @@ def test_what_is_no_token_is_refused(still: Any, after: Any) -> None:
     assert (problem["status"], problem["code"]) == (422, "invalid_request")
 
 
-def test_a_write_that_does_not_appear_can_be_asked_for_again(
+def test_the_token_of_a_write_that_never_was_is_refused_after_one_look(
     still: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_your_writes, "WAIT_SECONDS", 0.0)
-    answer = still.call("POST", LOOKUP, json={"keys": [9]}, headers={AFTER: "core@1/item:99"})
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
-    assert answer.json()["code"] == "not_yet_visible"
-    assert answer.json()["sequence"] == 1
+    looked = []
+    refresh_now = still.platform.readers.refresh_now
+    monkeypatch.setattr(
+        still.platform.readers, "refresh_now", lambda *space: (looked.append(space), refresh_now(*space))[1]
+    )
+    problem = still.problem("POST", LOOKUP, json={"keys": [9], "after": "core@1/item:99"})
+    assert (problem["status"], problem["code"]) == (409, "write_token_mismatch")
+    assert problem["sequence"] == 1
+    assert len(looked) == 1
 
 
 def test_arrow_bodies_are_not_searched_for_a_token(still: Any) -> None:
