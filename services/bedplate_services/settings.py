@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bedplate_store.objects import Patience
@@ -25,7 +26,9 @@ class Settings(BaseSettings):
         api_processes: how many API processes share the port, each with its own readers over the same mapped
             files.
         inference_url: how clients reach the inference service; None: http://inference_host:inference_port.
-        signing_key: signs URLs of local objects; None: one is made per process, and URLs die with it.
+        signing_key: signs URLs of local objects, the same in all processes; None: one is made
+            per process, and URLs die with it.
+        local_paths: tell callers where objects lie in this machine's file system, for those that share it.
         token_cache_seconds: how long a revoked token may still work.
         history_cache_mib: memory for the encoded histories of recent users.
         reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
@@ -67,6 +70,7 @@ class Settings(BaseSettings):
     shard_secret: SecretStr | None = None
     shard_deadline_seconds: float = Field(default=1.0, gt=0)
     signing_key: SecretStr | None = None
+    local_paths: bool = False
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
     token_cache_seconds: float = Field(default=2.0, ge=0)
@@ -75,6 +79,15 @@ class Settings(BaseSettings):
     pending_mib_max: int = Field(default=4096, ge=1)
     model_poll_seconds: float = Field(default=1.0, gt=0)
     history_cache_mib: int = Field(default=512, ge=0)
+
+    @model_validator(mode="after")
+    def _signs_alike(self) -> Self:
+        if self.api_processes > 1 and self.signing_key is None and not self.objects_url.startswith("s3:"):
+            raise ValueError(
+                f"{self.api_processes} API processes would refuse each other's signed URLs: set "
+                "BEDPLATE_SIGNING_KEY to one secret for all of them, e.g. of `openssl rand -hex 32`"
+            )
+        return self
 
     @property
     def patience(self) -> Patience:

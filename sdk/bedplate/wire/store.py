@@ -76,7 +76,7 @@ class SpaceFile(WireModel):
     url: str
     path: str | None = Field(
         default=None,
-        description="where the file lies, for who sees the same file system; None: in object storage",
+        description="where the file lies, for who sees the same file system; None: elsewhere, or not told",
     )
 
 
@@ -347,7 +347,7 @@ class TrainingSetFile(WireModel):
     url: str
     path: str | None = Field(
         default=None,
-        description="where the file lies, for who sees the same file system; None: in object storage",
+        description="where the file lies, for who sees the same file system; None: elsewhere, or not told",
     )
 
 

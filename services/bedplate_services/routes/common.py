@@ -43,6 +43,8 @@ def signed_url(house: Platform, key: str) -> str:
 
 
 def stored_path(house: Platform, key: str) -> str | None:
-    """Where the object's file lies on this machine, for clients that see the same file system."""
-    local = house.objects.local_path(key)
+    """Where the object's file lies on this machine, for clients that see the same file system; None where it
+    lies elsewhere, or callers on other machines need not know.
+    """
+    local = house.objects.local_path(key) if house.settings.local_paths else None
     return None if local is None else str(local.absolute())

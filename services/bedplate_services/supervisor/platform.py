@@ -22,6 +22,7 @@ from bedplate_services.supervisor.supervision import Report, Supervision
 
 READY_POLL_SECONDS = 0.1
 WORKER_NICENESS = 10
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Platform:
@@ -240,6 +241,8 @@ class Platform:
             "INFERENCE_PORT": str(inference_port),
             "INFERENCE_URL": self.inference_url,
             "PUBLIC_URL": self.url,
+            # Who reaches a loopback address sees this machine's files, as far as their modes let it.
+            "LOCAL_PATHS": str(self._host in _LOOPBACK).lower(),
             "SIGNING_KEY": directory.read_or_make_secret(directory.signing_key),
         }
         if self._store_nodes:

@@ -178,6 +178,7 @@ def make_settings(folder: Path) -> Settings:
         cache_dir=folder / "cache",
         spool_dir=folder / "spool",
         signing_key="only-for-tests",
+        local_paths=True,
     )
 
 

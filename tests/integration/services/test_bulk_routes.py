@@ -274,3 +274,16 @@ def test_a_range_behind_the_end(filled: World) -> None:
     url = file["url"].removeprefix("http://127.0.0.1:8700")
     problem = filled.problem("GET", url, team=None, headers={"range": "bytes=1600-"})
     assert (problem["status"], problem["code"]) == (416, "range_not_satisfiable")
+
+
+def test_where_files_lie_is_told_only_where_the_settings_say_so(
+    filled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paths() -> set[bool]:
+        segments = filled.ok("GET", FILES)["segments"]
+        return {file["path"] is not None for segment in segments for file in segment["files"]}
+
+    assert paths() == {True}
+    hidden = filled.platform.settings.model_copy(update={"local_paths": False})
+    monkeypatch.setitem(filled.platform.__dict__, "settings", hidden)
+    assert paths() == {False}

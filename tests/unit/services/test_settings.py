@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
 from bedplate_services import cli
 from bedplate_services.settings import Settings
 from bedplate_services.supervisor.platform import Platform
@@ -31,3 +34,13 @@ def test_everything_listens_on_loopback_by_default(tmp_path: Path) -> None:
 def test_secrets_are_not_in_what_settings_print(tmp_path: Path) -> None:
     settings = _settings(tmp_path, signing_key="very-secret", s3_secret_key="very-secret")
     assert "very-secret" not in repr(settings)
+
+
+def test_several_processes_that_sign_do_not_start_without_a_common_key(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="set BEDPLATE_SIGNING_KEY"):
+        _settings(tmp_path, api_processes="2")
+    assert _settings(tmp_path, api_processes="2", signing_key="one for both").api_processes == 2
+
+
+def test_paths_of_this_machine_are_not_told_by_default(tmp_path: Path) -> None:
+    assert not _settings(tmp_path).local_paths
