@@ -21,8 +21,8 @@ from bedplate.wire.filters import Filter, Value
 from bedplate_store.attributes import type_name
 
 Mask = NDArray[np.bool_]
-KEPT = 32
-"""Filters remembered for each segment and each reader: a byte and a bit a row each."""
+KEPT_BYTES_MAX = 64 << 20
+"""Memory for the filters of all readers of a process. A selection of 10 million rows takes 1.2 MiB."""
 
 
 def evaluate(filter: Filter, table: pa.Table | None, types: Mapping[str, str], rows: int) -> Mask:
@@ -37,23 +37,33 @@ def evaluate(filter: Filter, table: pa.Table | None, types: Mapping[str, str], r
 
 
 class FilterCache:
-    """What filters made of the same rows, the last :data:`KEPT`; may be used by several threads."""
+    """What filters made of rows, least recently used gone first; may be used by several threads.
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._made: OrderedDict[Filter, Any] = OrderedDict()
+    One for all readers of a process, which bounds what their filters keep in memory.
+    """
+
+    def __init__(self, bytes_max: int = KEPT_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._made: OrderedDict[tuple[object, str], tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, filter: Filter, make: Callable[[], Any]) -> Any:
+    def get(self, scope: object, filter: Filter, make: Callable[[], tuple[Any, int]]) -> Any:
+        """What ``make`` gives for the filter over the rows that ``scope`` stands for, and its bytes."""
+        # As JSON: 1, 1.0 and true are equal in Python, and different filters.
+        key = (scope, filter.model_dump_json(exclude_none=True))
         with self._lock:
-            if filter in self._made:
-                self._made.move_to_end(filter)
-                return self._made[filter]
-        made = make()
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key][0]
+        made, bytes_ = make()
         with self._lock:
-            self._made[filter] = made
-            while len(self._made) > self._kept:
-                self._made.popitem(last=False)
+            _, before = self._made.pop(key, (None, 0))
+            self._made[key] = made, bytes_
+            self._bytes += bytes_ - before
+            while self._bytes > self._bytes_max:
+                _, (_, gone) = self._made.popitem(last=False)
+                self._bytes -= gone
         return made
 
 

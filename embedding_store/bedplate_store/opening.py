@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate_store.filters import FilterCache
 from bedplate_store.indexes import IndexDocument, VectorIndex, index_key, open_index
 from bedplate_store.mapping import local_file
 from bedplate_store.objects import ObjectStore
@@ -74,7 +75,12 @@ def open_snapshot(
 
 
 def reader_of(
-    key: SpaceKey, state: SpaceState, opened: OpenSnapshot, objects: ObjectStore, cache_dir: Path
+    key: SpaceKey,
+    state: SpaceState,
+    opened: OpenSnapshot,
+    objects: ObjectStore,
+    cache_dir: Path,
+    filters: FilterCache | None = None,
 ) -> SpaceReader:
     """A reader of ``opened``, which is the state's snapshot, with the writes above it."""
     row = state.row
@@ -92,6 +98,7 @@ def reader_of(
         index=opened.index,
         overlay=Overlay.empty(key_type, row.dim, dtype, opened.base).extended(writes),
         digests=opened.digests,
+        filters=filters,
     )
 
 
@@ -122,6 +129,7 @@ def extended(reader: SpaceReader, state: SpaceState, objects: ObjectStore, cache
         index=reader.index,
         overlay=reader.overlay.extended(writes),
         digests=reader.digests,
+        filters=reader.filters,
     )
 
 

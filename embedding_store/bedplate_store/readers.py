@@ -28,6 +28,7 @@ from bedplate.errors import (
 from bedplate.wire.registry import Metric
 from bedplate_store import prefetching, reader_processes
 from bedplate_store.database import Database
+from bedplate_store.filters import FilterCache
 from bedplate_store.mapping import prune_cache
 from bedplate_store.objects import ObjectStore
 from bedplate_store.opening import extended, open_snapshot, reader_of, warm
@@ -113,6 +114,7 @@ class SpaceReaders:
         self._clock = clock
         self._now = now
         self._entries: dict[SpaceKey, _Entry] = {}
+        self._filters = FilterCache()
         self._failed: dict[SpaceKey, tuple[int, float]] = {}
         self._stopped = threading.Event()
         self._refreshing: threading.Thread | None = None
@@ -329,7 +331,7 @@ class SpaceReaders:
                     return extended(reader, state, self._objects, self._cache_dir), committed
                 metric = cast(Metric, state.row.metric)
                 opened = open_snapshot(self._objects, self._cache_dir, state.snapshot, metric)
-                return reader_of(key, state, opened, self._objects, self._cache_dir), committed
+                return reader_of(key, state, opened, self._objects, self._cache_dir, self._filters), committed
             except NotFound as error:
                 # A collector with no grace took what a newer snapshot replaced while we opened it.
                 if attempt == _LOAD_ATTEMPTS - 1:
@@ -361,7 +363,7 @@ class SpaceReaders:
         warm(opened, self._stopped)
         # The writes above it as well: opening and copying them under the lock would keep new ones from being
         # shown on the old snapshot, for seconds where many came while it was built.
-        ready = reader_of(key, state, opened, self._objects, self._cache_dir)
+        ready = reader_of(key, state, opened, self._objects, self._cache_dir, self._filters)
         aside = self._caught_up(key, ready, _WRITES_UNDER_LOCK)
         entry = self._entries.setdefault(key, _Entry())
         with entry.lock:

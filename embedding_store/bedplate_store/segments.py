@@ -22,7 +22,6 @@ from bedplate.segment_files import ATTRIBUTES
 from bedplate.stored_vectors import LARGEST, Storage, StoredRows
 from bedplate.wire.registry import Dtype, KeyType
 from bedplate_store.attributes import read, to_bytes
-from bedplate_store.filters import FilterCache
 from bedplate_store.keys import (
     Column,
     Keys,
@@ -90,9 +89,9 @@ class Segment:
         return self.column.find(keys)
 
     @cached_property
-    def filters(self) -> FilterCache:
-        """What searches' filters made of the rows."""
-        return FilterCache()
+    def scope(self) -> object:
+        """Stands for the rows in a filter cache, without keeping them in memory."""
+        return object()
 
     @cached_property
     def scan(self) -> StoredRows:

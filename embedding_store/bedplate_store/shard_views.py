@@ -19,6 +19,7 @@ from bedplate.codecs import VectorDtype, Vectors
 from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.database import Database
+from bedplate_store.filters import FilterCache
 from bedplate_store.indexes import IndexDocument, VectorIndex, index_key, open_index
 from bedplate_store.keys import Keys, RawKeys, parse_keys, take, to_python
 from bedplate_store.mapping import local_file
@@ -132,6 +133,7 @@ class HeldSnapshot:
         self._cache_dir = cache_dir
         self._clock = clock
         self._lock = threading.Lock()
+        self._filters = FilterCache()
         self._base: Segment | None = None
         self._views: dict[int, dict[int, SpaceReader]] = {}
         self._replaced_at: dict[int, float] = {}
@@ -256,6 +258,7 @@ class HeldSnapshot:
             base=base,
             index=index,
             overlay=overlay,
+            filters=self._filters,
         )
 
     def _show(self, sequence: int, readers: dict[int, SpaceReader]) -> None:

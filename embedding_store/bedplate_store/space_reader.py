@@ -5,6 +5,7 @@ Shapes: n keys, Q queries, K results, d the dimension.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.attributes import type_name, unified
 from bedplate_store.filters import FilterCache, evaluate
-from bedplate_store.indexes import FlatIndex, RowSelection, VectorIndex, flat_rows
+from bedplate_store.indexes import Bits, FlatIndex, RowSelection, VectorIndex, flat_rows, packed
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
 from bedplate_store.overlay import UNWRITTEN, Overlay
 from bedplate_store.scoring import best
@@ -63,6 +64,7 @@ class SpaceReader:
     Attributes:
         snapshot: number of the snapshot below, 0 where only writes exist.
         sequence: every write up to it is seen, none after it.
+        filters: what filters made of rows, shared with other readers; None: a cache of its own.
         digests: of the segment and index it has mapped.
     """
 
@@ -80,6 +82,7 @@ class SpaceReader:
         index: VectorIndex | None,
         overlay: Overlay,
         digests: frozenset[str] = frozenset(),
+        filters: FilterCache | None = None,
     ) -> None:
         self.space = space
         self.dim = dim
@@ -94,10 +97,11 @@ class SpaceReader:
         self.overlay = overlay
         self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
-        self._living = None if overlay.base_living is None else RowSelection(overlay.base_living)
+        self._living = None if overlay.base_living is None else RowSelection.of(overlay.base_living)
         self._written = flat_rows(overlay.vectors, metric, self.storage)
-        self._newest = RowSelection(overlay.living)
-        self._filters = FilterCache()
+        self._newest = RowSelection.of(overlay.living)
+        self.filters = FilterCache() if filters is None else filters
+        self._scope = object()
 
     def lookup(self, keys: RawKeys, dtype: VectorDtype | None = None) -> LookupResult:
         """The vectors of ``keys`` [n] in ``dtype``, None: ``storage.answers``; unknown keys are no error.
@@ -207,7 +211,7 @@ class SpaceReader:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         living, newest = self._living, self._newest
         if filter is not None:
-            living, newest = self._filters.get(filter, lambda: self._selected(filter))
+            living, newest = self.filters.get(self._scope, filter, lambda: self._selected(filter))
         if self.index is None or self._base_rows == 0:
             scores = np.full((len(queries), k), -np.inf, np.float32)
             rows = np.full((len(queries), k), -1, np.int64)
@@ -226,16 +230,22 @@ class SpaceReader:
         tables += [table for _, table in self.overlay.attributes]
         return {field.name: type_name(field.type) for field in unified(tables)}
 
-    def _selected(self, filter: Filter) -> tuple[RowSelection | None, RowSelection]:
-        """The living rows of the base, and of the overlay, that pass."""
+    def _selected(self, filter: Filter) -> tuple[tuple[RowSelection | None, RowSelection], int]:
+        """The living rows of the base, and of the overlay, that pass; and the memory they take."""
         types, base, selected = self.attributes, self.base, None
         if base is not None:
             # Readers of the same snapshot share this, however many writes come.
-            mask = base.filters.get(filter, lambda: evaluate(filter, base.attributes, types, base.info.rows))
-            selected = RowSelection(mask if self._living is None else mask & self._living.mask)
+            bits = self.filters.get(base.scope, filter, lambda: _passing(filter, base, types))
+            bits = bits if self._living is None else bits & self._living.bits
+            selected = RowSelection(bits, base.info.rows)
         written = [np.empty(0, np.bool_)]
         written += [evaluate(filter, table, types, rows) for rows, table in self.overlay.attributes]
-        return selected, RowSelection(np.concatenate(written) & self._newest.mask)
+        newest = RowSelection.of(np.concatenate(written) & self.overlay.living)
+        row_bytes = 4 * self.dim
+        taken = newest.bytes_at_most(row_bytes)
+        if selected is not None:
+            taken += selected.bytes_at_most(row_bytes)
+        return (selected, newest), taken
 
     def _result(
         self, scores: NDArray[np.float32], rows: NDArray[np.int64], found: NDArray[np.bool_]
@@ -272,6 +282,11 @@ class SpaceReader:
         places = np.empty(len(rows), np.int64)
         places[np.concatenate([np.flatnonzero(~above), np.flatnonzero(above)])] = np.arange(len(rows))
         return take(both, places)
+
+
+def _passing(filter: Filter, base: Segment, types: Mapping[str, str]) -> tuple[Bits, int]:
+    bits = packed(evaluate(filter, base.attributes, types, base.info.rows))
+    return bits, bits.nbytes
 
 
 def _check_k(k: int) -> None:

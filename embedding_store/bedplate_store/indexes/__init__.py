@@ -12,11 +12,12 @@ from bedplate_store.indexes.documents import (
 )
 from bedplate_store.indexes.port import VectorIndex
 from bedplate_store.indexes.searching import FlatIndex
-from bedplate_store.indexes.selection import RowSelection
+from bedplate_store.indexes.selection import Bits, RowSelection, packed
 from bedplate_store.indexes.sharded import open_index
 
 __all__ = [
     "INDEXES_PREFIX",
+    "Bits",
     "BuiltIndex",
     "BuiltKind",
     "FlatIndex",
@@ -28,4 +29,5 @@ __all__ = [
     "flat_rows",
     "index_key",
     "open_index",
+    "packed",
 ]

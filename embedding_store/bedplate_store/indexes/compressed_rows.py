@@ -67,7 +67,7 @@ class CompressedRows:
         """A piece for few queries. A FAISS index for each piece would cost as much as the piece."""
         scores = score_few(queries_QD, decoded_RD, self.metric)
         if among is not None:
-            scores[:, ~among.mask] = -np.inf
+            scores[:, ~among.mask()] = -np.inf
         rows = np.broadcast_to(np.arange(len(decoded_RD)), scores.shape)
         scores, rows = best(scores, rows, k)
         return scores, np.where(np.isneginf(scores), -1, rows)
@@ -86,7 +86,7 @@ class CompressedRows:
         # One memory for all pieces: new pages cost as much as what is decoded into them.
         room = np.empty((min(step, len(self)), self._storage.dim), np.float32)
         for start in range(0, len(self), step):
-            part = None if among is None else RowSelection(among.mask[start : start + step])
+            part = None if among is None else RowSelection.of(among.mask(start, start + step))
             if part is None or part.count:
                 rows = self._stored[start : start + step]
                 yield start, self._storage.decode(rows, "float32", room[: len(rows)]), part

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bedplate.codecs import Vectors
 from bedplate.wire.registry import Metric
-from bedplate_store.indexes.selection import RowSelection
+from bedplate_store.indexes.selection import GATHERED_BYTES_MAX, RowSelection
 from bedplate_store.scoring import Rows, Scores, best
 
 # The stubs that faiss ships lack half of what it exports.
@@ -49,7 +49,7 @@ def selector(among: RowSelection) -> Any:
     made = among.prepared.get("selector")
     if made is None:
         # It points into ``among.bits``, which lives as long as the selection that holds it.
-        made = faiss.IDSelectorBitmap(len(among.mask), faiss.swig_ptr(among.bits))
+        made = faiss.IDSelectorBitmap(len(among.bits), faiss.swig_ptr(among.bits))
         among.prepared["selector"] = made
     return made
 
@@ -134,15 +134,18 @@ class FlatRows:
     def _search_few(
         self, queries_QD: NDArray[np.float32], k: int, among: RowSelection
     ) -> tuple[Scores, Rows]:
-        """Scan the selected rows alone; they are gathered once for all searches of the selection."""
+        """Scan the selected rows alone; few of them are gathered once for all searches of the selection."""
         if among.count == 0:
             empty = (len(queries_QD), k)
             return np.full(empty, -np.inf, np.float32), np.full(empty, -1, np.int64)
+        selected = among.rows
         few = among.prepared.get("gathered")
         if few is None:
-            few = among.prepared["gathered"] = FlatRows(self.vectors[among.rows], self.metric)
+            few = FlatRows(self.vectors[selected], self.metric)
+            if among.keeps and few.vectors.nbytes <= GATHERED_BYTES_MAX:
+                among.prepared["gathered"] = few
         scores, places = few.search(queries_QD, k)
-        return scores, np.where(places < 0, -1, among.rows[places])
+        return scores, np.where(places < 0, -1, selected[places])
 
     def _search_decoded(self, queries_QD: NDArray[np.float32], k: int) -> tuple[Scores, Rows]:
         """Many queries: each piece is decoded to float32 once and scored against all of them by BLAS."""

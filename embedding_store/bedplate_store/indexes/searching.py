@@ -18,14 +18,13 @@ from bedplate_store.indexes.compressed_rows import CompressedRows, flat_rows
 from bedplate_store.indexes.documents import BuiltKind, IndexDocument
 from bedplate_store.indexes.efforts import ChosenEffort, Effort, choose, read_points
 from bedplate_store.indexes.faiss_views import faiss, search_raw, selector
-from bedplate_store.indexes.selection import RowSelection
+from bedplate_store.indexes.selection import PARAMETERS_KEPT, RowSelection
 from bedplate_store.scoring import Rows, Scores
 from bedplate_store.segments import Segment
 
 EXACT_ROWS = 4_096
 """So many selected rows are scanned sooner than an index is searched for them."""
 EF_MAX = 4_096
-_PARAMETERS_KEPT = 64
 
 
 class FlatIndex:
@@ -124,7 +123,7 @@ class FaissIndex:
             if ef is not None:
                 effort = Effort(min(ef, self._ef_max), effort.refine_factor)
             made = self._parameters_of(effort, k, among)
-            if len(kept) < _PARAMETERS_KEPT:
+            if len(kept) < PARAMETERS_KEPT:
                 kept[key] = made
         return made
 

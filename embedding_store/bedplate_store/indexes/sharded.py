@@ -62,7 +62,7 @@ class ShardedIndex:
     def _cut(self, among: RowSelection) -> list[RowSelection]:
         parts: list[RowSelection] | None = among.prepared.get(ShardedIndex)
         if parts is None:
-            parts = [RowSelection(among.mask[span.start : span.stop]) for _, span in self._shards]
+            parts = [among.part(span.start, span.stop) for _, span in self._shards]
             among.prepared[ShardedIndex] = parts
         return parts
 

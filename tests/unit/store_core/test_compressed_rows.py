@@ -41,7 +41,7 @@ def test_a_scan_finds_the_best_of_what_is_answered(
     decoded = segment.info.storage.decode(segment.scan, "float32")
     asked = np.random.default_rng(1).standard_normal((queries, DIM)).astype(np.float32)
     mask = np.random.default_rng(2).random(20_000) < (1 if share is None else share)
-    among = None if share is None else RowSelection(mask)
+    among = None if share is None else RowSelection.of(mask)
     scores, rows = flat_rows(segment.scan, metric, segment.info.storage).search(asked, 10, among)
     expected, expected_rows = scan(asked, decoded, metric, 10, ~mask)
     assert np.allclose(scores, expected, rtol=1e-4, atol=1e-4)
@@ -64,9 +64,9 @@ def test_an_index_reaches_its_recall_with_scores_of_the_rows(
     assert built.document.parameters["codes"] == ("SQ4" if dtype == "int4" else "SQ8")
     index = open_index(built.paths, built.document, segment, metric)
     asked = decoded[::40]
-    for among in (None, RowSelection(np.arange(4_000) % 2 == 0)):
+    for among in (None, RowSelection.of(np.arange(4_000) % 2 == 0)):
         scores, rows = index.search(asked, 10, among=among)
-        exact, _ = scan(asked, decoded, metric, 10, None if among is None else ~among.mask)
+        exact, _ = scan(asked, decoded, metric, 10, None if among is None else ~among.mask())
         hits = (scores >= exact[:, 9:] - 1e-3).mean()
         assert hits >= 0.85
         products = np.einsum("qd,qkd->qk", asked, decoded[rows])

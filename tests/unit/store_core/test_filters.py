@@ -10,6 +10,8 @@ from bedplate.errors import InvalidRequest
 from bedplate.wire.filters import Filter
 from bedplate_store.attributes import parse
 from bedplate_store.filters import FilterCache, evaluate
+from bedplate_store.indexes import RowSelection
+from bedplate_store.indexes.faiss_views import FlatRows
 
 COLUMNS = {
     "year": [1989, 1990, 1995, None, 2001],
@@ -103,12 +105,41 @@ def test_filters_nest_only_so_deep() -> None:
 
 
 def test_the_cache_keeps_what_was_asked_for_last() -> None:
-    cache, made = FilterCache(2), []
+    cache, made = FilterCache(20), []
     filters = [Filter(attribute="x", equals=number) for number in range(3)]
 
-    def get(number: int) -> int:
-        result: int = cache.get(filters[number], lambda: made.append(number) or number)
+    def get(number: int, bytes_: int = 10) -> int:
+        result: int = cache.get("rows", filters[number], lambda: (made.append(number) or number, bytes_))
         return result
 
     assert [get(number) for number in (0, 1, 0, 2, 0, 1)] == [0, 1, 0, 2, 0, 1]
     assert made == [0, 1, 2, 1]
+    get(2, bytes_=21)
+    assert (cache._bytes, len(cache._made)) == (0, 0), "what does not fit is not kept"
+
+
+def test_the_cache_tells_equal_numbers_of_different_types_and_other_rows_apart() -> None:
+    cache = FilterCache()
+    filters = [Filter(attribute="x", equals=value) for value in (1, True, 1.0)]
+    kept = [
+        cache.get(scope, each, lambda number=number: (number, 1))
+        for number, (scope, each) in enumerate((scope, each) for scope in "ab" for each in filters)
+    ]
+    assert kept == list(range(6))
+
+
+def test_selections_keep_few_bytes_beside_their_bits() -> None:
+    for rows, selected in ((10_003, 100), (200_003, 100_000)):
+        mask = np.zeros(rows, np.bool_)
+        mask[np.random.default_rng(1).permutation(rows)[:selected]] = True
+        selection = RowSelection.of(mask)
+        vectors = np.ones((rows, 8), np.float32)
+        FlatRows(vectors, "l2").search(vectors[:1], 3, selection)
+        assert selection.count == selected
+        assert selection.rows.tolist() == np.flatnonzero(mask).tolist()
+        for start, stop in ((0, 5), (13, 4_099), (9_999, rows + 50)):
+            assert selection.mask(start, stop).tolist() == mask[start:stop].tolist()
+        kept = selection.prepared.get("gathered")
+        held = selection.bits.nbytes + (0 if kept is None else kept.vectors.nbytes)
+        held += selection.rows.nbytes if "_kept_rows" in vars(selection) else 0
+        assert held <= selection.bytes_at_most(32) <= rows / 4 + 100 * 40 + 17_000

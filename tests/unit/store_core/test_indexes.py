@@ -117,7 +117,7 @@ def test_faiss_over_the_segments_own_vectors_scores_as_the_reference(
         "none": np.zeros(ROWS, np.bool_),
     }[selected]
     asked = make(seed=1).vectors[:queries].astype(np.float32)
-    scores, rows = FlatRows(segment.scan, metric).search(asked, 9, RowSelection(mask))
+    scores, rows = FlatRows(segment.scan, metric).search(asked, 9, RowSelection.of(mask))
     expected, expected_rows = scan(asked, segment.scan, metric, 9, ~mask)
     assert np.allclose(scores, expected, rtol=1e-5, atol=1e-5)
     # Where rows tie within rounding their order may differ; the rows found have the scores said.
@@ -261,7 +261,7 @@ def test_rows_that_are_not_selected_never_appear_and_there_are_still_k(
     order = np.argsort(-_naive(queries, segment.vectors, metric).max(axis=0))
     mask = np.zeros(ROWS, np.bool_)
     mask[order[ROWS - alive :]] = True
-    scores, rows = _opened(built, segment, metric).search(queries, 10, among=RowSelection(mask))
+    scores, rows = _opened(built, segment, metric).search(queries, 10, among=RowSelection.of(mask))
     assert ((rows >= 0).sum(axis=1) == min(10, alive)).all()
     assert mask[rows[rows >= 0]].all()
     if alive <= (20 if gathers else 3):
@@ -283,7 +283,7 @@ def test_a_selection_keeps_the_recall(
     queries = make(seed=1, dim=32).vectors[:300].astype(np.float32)
     mask = np.random.default_rng(5).random(ROWS) < share
     index = _opened(built, segment, "inner_product")
-    scores, _ = index.search(queries, 10, among=RowSelection(mask))
+    scores, _ = index.search(queries, 10, among=RowSelection.of(mask))
     exact = scan(queries, segment.vectors, "inner_product", 10, ~mask)[0][:, 9:10]
     assert (scores >= exact - 1e-3).mean() >= 0.94
 
