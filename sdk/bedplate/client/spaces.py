@@ -352,7 +352,10 @@ class Spaces(Namespace[RunnerT]):
     def upsert(
         self, reference: str, keys: AnyKeys, vectors: Any, *, attributes: Mapping[str, Any] | None = None
     ) -> Steps[WriteAnswer]:
-        """Insert or replace vectors [N, D]; durable when this returns, visible to readers within one second.
+        """Insert or replace vectors [N, D]; durable when this returns.
+
+        Readers see the write within one second, if the machine lets them run. Where the process that answers
+        shows writes slower than they come, this call waits for it.
 
         Whoever must see it at once passes the answer on: ``lookup(..., after=answer)``. float16 is sent as it
         is, everything else as float32. A row is replaced as a whole, its attributes too.

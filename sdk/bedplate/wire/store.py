@@ -188,7 +188,9 @@ class DeleteRequest(WireModel):
 
 
 class WriteAnswer(WireModel):
-    """The write is durable, and every reader sees it within one second; ``sequence`` counts the writes."""
+    """The write is durable, and every reader sees it within one second, if the machine lets readers run; who
+    sends ``token`` along sees it at once. ``sequence`` counts the writes.
+    """
 
     reference: str
     rows: int

@@ -116,8 +116,9 @@ def list_readers(house: House, version: Resolved, space: PathName) -> Page[OpenR
     responses=problem_responses(409, 413, 503),
 )
 async def upsert(house: House, version: Owned, space: PathName, request: Request) -> WriteAnswer:
-    """Durable when answered, and visible to every reader within one second; at once to a lookup or search
-    that carries the answer's `token` as `x-bedplate-after`. 100,000 rows at most.
+    """Durable when answered, and visible to every reader within one second, if the machine lets readers run;
+    at once to a lookup or search that carries the answer's `token` as `x-bedplate-after`. The answer waits for
+    a reader of its process that lags. 100,000 rows at most.
     """
     body = await bodies.read(request)
 
