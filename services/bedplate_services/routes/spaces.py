@@ -117,8 +117,8 @@ def list_readers(house: House, version: Resolved, space: PathName) -> Page[OpenR
 )
 async def upsert(house: House, version: Owned, space: PathName, request: Request) -> WriteAnswer:
     """Durable when answered, and visible to every reader within one second, if the machine lets readers run;
-    at once to a lookup or search that carries the answer's `token` as `x-bedplate-after`. The answer waits for
-    a reader of its process that lags. 100,000 rows at most.
+    at once to a lookup or search that carries the answer's `token` as `x-bedplate-after`. The answer waits
+    for a reader of its process that lags. 100,000 rows at most.
     """
     body = await bodies.read(request)
 
