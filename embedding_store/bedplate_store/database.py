@@ -18,6 +18,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
+from bedplate_store.schemas import check_schema
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0xBED0002
 _BUSY_SECONDS = 30
@@ -46,7 +48,11 @@ class Database:
         )
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision; safe when several processes start at once."""
+        """Bring the schema to the newest revision; safe when several processes start at once.
+
+        Raises:
+            Conflict: an earlier state of the migrations made it; see :mod:`bedplate_store.schemas`.
+        """
         with self.engine.connect().execution_options(bedplate_write=True) as connection, connection.begin():
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
@@ -54,6 +60,7 @@ class Database:
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            check_schema(connection)
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
