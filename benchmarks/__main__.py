@@ -12,6 +12,7 @@ from rich.console import Console
 from bedplate.errors import BedplateError
 from benchmarks import (
     bulk_read,
+    compressed_reads,
     embed,
     index_build,
     large_space,
@@ -36,6 +37,7 @@ BENCHMARKS = {
         embed,
         index_build,
         bulk_read,
+        compressed_reads,
         training_read,
         upserts,
         large_space,

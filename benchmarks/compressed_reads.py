@@ -1,12 +1,13 @@
 """Lookups and searches of compressed spaces, in this process, against the same on float16.
 
-``python -m benchmarks.compressed_reads``. Rounds alternate between the storages, so that what slows the
-machine for a while slows all of them; the ratios are medians over the rounds.
+``python -m benchmarks.compressed_reads`` prints more than ``make bench`` does. Rounds alternate between the
+storages, so that what slows the machine for a while slows all of them; ratios are medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +24,55 @@ from bedplate_store.indexes import VectorIndex, build_index, open_index
 from bedplate_store.objects import LocalObjectStore
 from bedplate_store.scoring import scan
 from bedplate_store.segments import Segment, open_segment, write_segment
+from benchmarks.figures import Figure, Sample, interleave
+from benchmarks.workbench import LOOKUP_DIM, Workbench
 
+NAME = "compressed"
 DTYPES: tuple[Dtype, ...] = ("float16", "int8", "int4")
 ROUNDS = 15
 KEYS = 100
 _Calls = Mapping[str, Callable[[int], Any]]
+
+
+def run(bench: Workbench) -> list[Figure]:
+    """Calls a second on int8 and int4, beside the same on float16."""
+    rows, dim = bench.scale.rows // 5, LOOKUP_DIM
+    bench.say(f"compressed: writing {rows:,} x {dim} {', '.join(DTYPES)} ...")
+    vectors, queries = _clustered(rows, dim), _clustered(64, dim, seed=1)
+    segments = {dtype: _segment(bench.folder / "compressed", vectors, dtype) for dtype in DTYPES}
+    chosen = np.random.default_rng(2).integers(0, rows, (64, KEYS))
+    subjects = (
+        (f"{KEYS} rows x {dim} as float16", "lookups/s", _lookups(segments, chosen, "float16"), 2000),
+        (f"top 10 of {rows:,} x {dim}, scanned", "queries/s", _scans(segments, queries), 10),
+    )
+    figures = []
+    for what, unit, calls, count in subjects:
+        limit = functools.partial(_sample, calls["float16"], bench.scale.of(count, max(2, count // 5)))
+        for dtype in DTYPES[1:]:
+            product = functools.partial(_sample, calls[dtype], bench.scale.of(count, max(2, count // 5)))
+            pairs = interleave(bench.scale.rounds, product, limit)
+            figures.append(pairs.figure(NAME, f"{what}, {dtype}", unit, "the same from float16"))
+    return figures
+
+
+def _sample(call: Callable[[int], Any], count: int, _round: int) -> Sample:
+    seconds = np.empty(count)
+    for number in range(count):
+        began = time.perf_counter()
+        call(number)
+        seconds[number] = time.perf_counter() - began
+    return Sample(count / float(seconds.sum()), seconds)
+
+
+def _scans(segments: Mapping[Dtype, Segment], queries: NDArray[np.float32]) -> _Calls:
+    """Exact searches, one query at a time."""
+    specification = IndexSpecification(kind="flat")
+    calls = {}
+    for dtype, segment in segments.items():
+        with tempfile.TemporaryDirectory() as folder:
+            built = build_index(segment, specification, "inner_product", directory=Path(folder))
+            calls[dtype] = _one(open_index(built.paths, built.document, segment, "inner_product"), queries)
+    return calls
 
 
 def main() -> None:
@@ -80,7 +125,7 @@ def _searches(
 
 
 def _one(index: VectorIndex, queries: NDArray[np.float32]) -> Callable[[int], Any]:
-    return lambda call: index.search(queries[call % 100 : call % 100 + 1], 10)
+    return lambda call: index.search(queries[call % len(queries)][None, :], 10)
 
 
 def _all(index: VectorIndex, queries: NDArray[np.float32]) -> Callable[[int], Any]:

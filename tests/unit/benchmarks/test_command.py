@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from benchmarks.__main__ import BENCHMARKS
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -23,8 +26,13 @@ def test_help_names_the_benchmarks_and_gives_an_example() -> None:
     answer = _run("--help")
     assert answer.returncode == 0, answer.stderr
     assert "Example: python -m benchmarks lookup search --quick" in answer.stdout
-    for name in ("lookup", "search", "embed", "index", "training", "upserts"):
+    for name in BENCHMARKS:
         assert name in answer.stdout
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_document_explains_each_benchmark(name: str) -> None:
+    assert f"\n| {name}" in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
