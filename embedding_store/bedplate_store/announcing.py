@@ -71,7 +71,7 @@ class ReaderAnnouncer:
         """Tell the others if there is something new or the last time is a while ago; whether it did."""
         spaces = dict(self._readers.opened())
         # Not for every write: sequences go along with the next heartbeat.
-        present = {key: replace(space, sequence=0) for key, space in spaces.items()}
+        present = _without_sequences(spaces)
         since = self._clock() - self._told_at
         if present == self._told and since < reader_processes.HEARTBEAT_SECONDS:
             return False
@@ -82,6 +82,11 @@ class ReaderAnnouncer:
             reader_processes.announce(session, reader, started_at=self._started_at, now=self._now())
         self._told, self._told_at = present, self._clock()
         return True
+
+    @property
+    def told(self) -> bool:
+        """Whether the others know which snapshots and shards are open here."""
+        return self._told == _without_sequences(self._readers.opened())
 
     def start(self) -> None:
         """Announce in a thread of its own from now on."""
@@ -108,3 +113,7 @@ class ReaderAnnouncer:
                 self.announce_if_due()
             except SQLAlchemyError:
                 logger.exception("what this reader has open could not be told")
+
+
+def _without_sequences(spaces: Mapping[SpaceKey, OpenSpace]) -> dict[SpaceKey, OpenSpace]:
+    return {key: replace(space, sequence=0) for key, space in spaces.items()}

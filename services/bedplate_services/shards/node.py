@@ -82,7 +82,7 @@ class NodeApp:
         if path == "/healthz":
             return JSONResponse({"status": "alive"})
         if path == "/readyz":
-            if not self._node.looked.is_set():
+            if not self._node.looked.is_set() or not self._announcer.told:
                 raise Unavailable("The shards assigned to this node are still being opened.")
             return JSONResponse({"status": "ready"})
         if path == "/metrics":
