@@ -15,8 +15,8 @@ Bits = NDArray[np.uint8]
 """One bit a row, the lowest first; bits beyond the rows are 0."""
 ROWS_KEPT_MAX = 1 << 16
 """The numbers of so many selected rows are kept; those of more are made for each search that gathers them."""
-GATHERED_BYTES_MAX = 1 << 20
-"""So much of the selected rows' vectors is kept, one after the other."""
+GATHERED_BYTES_MAX = 4 << 20
+"""So much of the selected rows' vectors is kept, one after the other: 4,096 rows of 256 float32."""
 PARAMETERS_KEPT = 64
 _PARAMETERS_BYTES = 256
 
