@@ -129,7 +129,7 @@ def test_the_cache_tells_equal_numbers_of_different_types_and_other_rows_apart()
 
 
 def test_selections_keep_few_bytes_beside_their_bits() -> None:
-    for rows, selected in ((10_003, 100), (200_003, 100_000)):
+    for rows, selected in ((10_003, 100), (200_003, 180_000)):
         mask = np.zeros(rows, np.bool_)
         mask[np.random.default_rng(1).permutation(rows)[:selected]] = True
         selection = RowSelection.of(mask)
