@@ -38,5 +38,5 @@ def test_two_snapshots_open_at_once_are_not_copied(store: Any) -> None:
             assert reader.lookup(np.arange(start, start + 1000)).found.all()
         assert reader.search(queries, 10).found.all()
         used.append(_anonymous_bytes() - before)
-    # Segment and index hold the vectors once each: loading them would take two copies a snapshot.
+    # The segment holds the vectors, a flat index none: loading it would take one copy a snapshot.
     assert max(used) < COPY_BYTES / 4, used
