@@ -27,7 +27,7 @@ StoredRows: TypeAlias = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.u
 LARGEST = 65_000.0
 """Magnitude that int8 and int4 spaces take: what is answered must fit in float16 however the scale rounds."""
 _GROUP = 32
-"""Numbers of an int4 row that share a scale: docs/adr/0014-compression.md has the errors of other sizes."""
+"""Numbers of an int4 row that share a scale: docs/adr/0018-compression.md has the errors of other sizes."""
 _SMALLEST_SCALE = np.float32(2.0**-30)
 """Its codes are below half of what float16 resolves, and every product is exact in :func:`_float16_bits`."""
 _RANGES = (1.0, 0.9, 0.8)
