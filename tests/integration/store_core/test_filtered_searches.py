@@ -72,6 +72,7 @@ def test_an_attribute_keeps_its_type_and_a_refused_write_leaves_nothing(store: A
     assert store.readers().get(*key).sequence == first.sequence
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # nothing of the recall is the database's
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_the_recall_is_kept_whatever_share_passes(
     store: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
