@@ -106,6 +106,12 @@ class SpaceDirectory:
             return located
         return None
 
+    def adopt(self, reference: str, located: Located) -> None:
+        """Ask store nodes for what was found newer on the way: a write that was seen once stays seen."""
+        known = self._located.get((reference, located.space))
+        if known is not None and known.version == located.version:
+            self._located[reference, located.space] = located
+
     def resolve(self, reference: str) -> tuple[str, int]:
         """``(foundation, version number)`` of a reference; asks the registry about aliases.
 

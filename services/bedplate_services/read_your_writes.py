@@ -69,4 +69,7 @@ async def caught_up(directory: SpaceDirectory, located: Located, reference: str,
             written=str(after.space),
             sequence=reader.sequence,
         )
-    return Located(version, located.space, reader, located.opened_at)
+    newer = Located(version, located.space, reader, located.opened_at)
+    if isinstance(reader, RemoteSpace):
+        directory.adopt(reference, newer)
+    return newer
