@@ -14,6 +14,7 @@ from bedplate.codecs import HEADER_AFTER, JSON
 from bedplate.errors import InvalidRequest, WriteTokenMismatch
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import header
+from bedplate_store.shard_routing import RemoteSpace
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.write_tokens import WriteToken
 
