@@ -177,18 +177,23 @@ class SpaceReaders:
     def open_ahead(self) -> None:
         """Open what was published since and what is about to be asked for; let go what nobody asks for.
 
-        The thread does it by itself, warms what it opens, and takes its time.
+        Where requests follow an alias, what another process is asked for counts as asked for here: the next
+        request may come here. The thread does it by itself, warms what it opens, and takes its time.
         """
         entries = list(self._entries.items())
         served = {key for key, entry in entries if self._in_use(entry)}
         open_here = {key for key, _ in entries}
+        ahead: set[SpaceKey] = set()
         with self._database.read() as session:
-            known = prefetching.openable(session, open_here, self._now())
-        ahead = prefetching.ahead(served, known) if self.follows else set()
+            if self.follows:
+                served |= reader_processes.served(session, self._now())
+            known = prefetching.openable(session, open_here | served, self._now())
+        if self.follows:
+            ahead = prefetching.ahead(served, known)
         for key in open_here - served - ahead:
             self._let_go(key)
         for one in known:
-            if one.key in ahead or one.key in self._entries:
+            if one.key in ahead or one.key in served or one.key in self._entries:
                 self._open_aside(one.key, one.snapshot)
 
     def prune_cache(self, before: datetime) -> int:

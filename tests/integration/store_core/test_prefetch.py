@@ -110,6 +110,32 @@ def test_what_nobody_asks_for_is_let_go(store: Any) -> None:
     assert readers.opened() == {}
 
 
+def test_what_another_process_is_asked_for_is_not_let_go(store: Any) -> None:
+    key = store.space()
+    clock = Clock()
+    readers = store.readers(follows=True, clock=clock, keep_seconds=100, now=lambda: NOW)
+    store.embed(key, [1], rows(1))
+    readers.get(*key)
+    other = reader_processes.ReaderProcess(
+        id="other",
+        service="api",
+        process="host/2",
+        url="http://127.0.0.1:1",
+        follows=True,
+        node=None,
+        spaces={key: reader_processes.OpenSpace(1, 1, in_use=True)},
+    )
+    with store.database.write() as session:
+        reader_processes.announce(session, other, started_at=NOW, now=NOW)
+    clock.seconds = 200
+    readers.open_ahead()
+    assert opened(readers)[key] == (1, False), "the next request for it may come here"
+    with store.database.write() as session:
+        reader_processes.withdraw(session, "other")
+    readers.open_ahead()
+    assert key not in readers.opened()
+
+
 def test_what_is_being_opened_is_not_let_go(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     key = store.space()
     store.embed(key, [1], rows(1))
