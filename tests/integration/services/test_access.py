@@ -131,6 +131,7 @@ def _forbidden_requests() -> list[tuple[str, str, dict[str, Any]]]:
         ("POST", "/v1/outcomes", {"json": {"surface": "feed", "outcomes": [outcome]}}),
         ("POST", "/v1/training-sets", {"json": training_set}),
         ("POST", "/v1/impressions/seal", {}),
+        ("POST", "/v1/shards/assign", {"json": {"shards": [0], "node": "one", "expected_node": None}}),
     ]
 
 
