@@ -88,7 +88,7 @@ def _while_writing(bench: Workbench) -> Figure:
     )
     writes = SteadyWrites(stream)
     with writes:
-        seen = _seconds_until_seen(bench, 8_000_000_000, bench.scale.of(200, 100))
+        seen = _seconds_until_seen(bench, 8_000_000_000, 100)
     return Figure(
         NAME,
         f"rows acknowledged while {_STEADY_ROWS:,} a second are sent",
