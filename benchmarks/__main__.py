@@ -25,6 +25,7 @@ from benchmarks import (
     training_read,
     upserts,
 )
+from benchmarks.choices import among
 from benchmarks.figures import Figure
 from benchmarks.workbench import Scale, Workbench
 
@@ -50,18 +51,11 @@ _WIDTH = 200
 _LEAST_ROWS = 10_000
 
 
-def _names(names: list[str]) -> list[str]:
-    unknown = sorted(set(names) - set(BENCHMARKS))
-    if unknown:
-        raise typer.BadParameter(f"no benchmark is called {unknown[0]!r}; there are {', '.join(BENCHMARKS)}.")
-    return names
-
-
 def main(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"Any of {', '.join(BENCHMARKS)}. Default: all.", callback=lambda given: _names(given or [])
+            help=f"Any of {', '.join(BENCHMARKS)}. Default: all.", callback=among(BENCHMARKS, "benchmark")
         ),
     ] = None,
     quick: Annotated[
@@ -86,7 +80,7 @@ def main(
     messages = Console(stderr=True)
     load_before = os.getloadavg()
     try:
-        figures = measure([name for name in BENCHMARKS if not names or name in names], scale, messages)
+        figures = measure(names or [], scale, messages)
     except BedplateError as error:
         messages.print(f"{error.title}: {error.detail}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error

@@ -185,17 +185,17 @@ def run(bench: Workbench) -> list[Figure]:
     memory = Memory(bench.platform.pids()["api"])
     with ExitStack() as stack:
         traffic = {name: stack.enter_context(Traffic(call)) for name, call in calls.items()}
-        time.sleep(3)
+        time.sleep(3)  # connections are made, and what is asked for the first time is open
         memory.start()
         marks = [time.time()]
-        time.sleep(quiet)
+        time.sleep(quiet)  # as long as there are to be answers before and after
         marks.append(time.time())
         _fill(bench, 2, vectors[2])
         marks.append(time.time())
         moves = []
         for version in (2, 1, 2):
             moves.append(_move(bench, version))
-            time.sleep(2)
+            time.sleep(2)  # answers on each side of a move
         marks.append(time.time())
         time.sleep(quiet)
         marks.append(time.time())

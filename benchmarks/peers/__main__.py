@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.choices import among
 from benchmarks.peers.measure import KEYS, RECALL_TARGET, K
 from benchmarks.report import number
 from benchmarks.vectors import clustered, gapped_keys
@@ -48,19 +49,10 @@ PEERS = {
 }
 
 
-def _names(names: list[str]) -> list[str]:
-    unknown = sorted(set(names) - set(PEERS))
-    if unknown:
-        raise typer.BadParameter(f"no peer is called {unknown[0]!r}; there are {', '.join(PEERS)}.")
-    return names
-
-
 def main(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"Any of {', '.join(PEERS)}. Default: all.", callback=lambda given: _names(given or [])
-        ),
+        typer.Argument(help=f"Any of {', '.join(PEERS)}. Default: all.", callback=among(PEERS, "peer")),
     ] = None,
     rows: Annotated[int, typer.Option(min=10_000, help="Rows that every peer holds.")] = 100_000,
     dim: Annotated[int, typer.Option(min=4, help="Dimension; a multiple of 4.")] = 256,
@@ -77,7 +69,6 @@ def main(
 
     Example: python -m benchmarks.peers bedplate chroma --rows 50000
     """
-    chosen = [name for name in PEERS if not names or name in names]
     messages = Console(stderr=True)
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="bedplate-peers-") as folder:
@@ -85,7 +76,7 @@ def main(
             f"Making {rows:,} x {dim} clustered vectors and the exact neighbours ...", highlight=False
         )
         _write_work(Path(folder), rows, dim)
-        for name in chosen:
+        for name in names or []:
             python = _python(PEERS[name], environments.expanduser() / name, messages)
             messages.print(f"{name}: loading and measuring ...", highlight=False)
             results.append(_run(python, PEERS[name].script, Path(folder), seconds))

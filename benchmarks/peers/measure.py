@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ class Peer(Protocol):
 
     name: str
     interface: str
-    efforts: Sequence[int]  # of the search, cheap to dear; empty: it does not search
 
     def start(self, folder: Path, dim: int) -> None: ...
 
@@ -42,15 +41,22 @@ class Peer(Protocol):
         """The vectors [n, d] of ``keys`` [n], in that order."""
         ...
 
-    def search(self, query: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
-        """The keys [k] nearest to ``query`` [d] by inner product."""
-        ...
-
     def processes(self) -> list[int]:
         """Process ids of its servers, other than this process."""
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Searcher(Peer, Protocol):
+    """A peer that searches vectors as well; ``efforts`` are those of its search, cheap to dear."""
+
+    efforts: Sequence[int]
+
+    def search(self, query: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
+        """The keys [k] nearest to ``query`` [d] by inner product."""
+        ...
 
 
 def free_port() -> int:
@@ -69,7 +75,7 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 120.0) -> 
     while not ready():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} was not ready within {seconds:g} s")
-        time.sleep(0.05)
+        time.sleep(0.05)  # servers of others tell nobody when they are ready
 
 
 def listening(port: int) -> bool:
@@ -106,7 +112,7 @@ def _measure(peer: Peer, arrays: dict[str, NDArray[Any]], seconds: float) -> dic
     random = np.random.default_rng(1)
     _check_lookup(peer, keys, vectors, random.integers(0, len(keys), KEYS))
     result["lookup"] = _timed(peer, lambda: peer.lookup(keys[random.integers(0, len(keys), KEYS)]), seconds)
-    if peer.efforts:
+    if isinstance(peer, Searcher):
         result["search"] = _search(peer, np.array(arrays["queries"]), np.array(arrays["truth"]), seconds)
     return result
 
@@ -121,7 +127,7 @@ def _check_lookup(
 
 
 def _search(
-    peer: Peer, queries: NDArray[np.float32], truth: NDArray[np.int64], seconds: float
+    peer: Searcher, queries: NDArray[np.float32], truth: NDArray[np.int64], seconds: float
 ) -> dict[str, Any]:
     """The cheapest effort that reaches the recall target on half of the queries, measured on the other."""
     half = len(queries) // 2
@@ -139,7 +145,7 @@ def _search(
     return {**measured, "effort": chosen, "recall_at_10": _recall(peer, queries[half:], truth[half:], chosen)}
 
 
-def _recall(peer: Peer, queries: NDArray[np.float32], truth: NDArray[np.int64], effort: int) -> float:
+def _recall(peer: Searcher, queries: NDArray[np.float32], truth: NDArray[np.int64], effort: int) -> float:
     hits = [
         len(np.intersect1d(peer.search(query, K, effort), exact))
         for query, exact in zip(queries, truth, strict=True)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +23,6 @@ _VIEW = "vectors"
 class Feast:
     name = "feast"
     interface = "feature server over HTTP, online store in Redis"
-    efforts: Sequence[int] = ()
 
     def __init__(self) -> None:
         self._servers: list[subprocess.Popen[bytes]] = []
@@ -90,9 +88,6 @@ class Feast:
             answer = json.load(response)
         column = answer["metadata"]["feature_names"].index("vector")
         return np.asarray(answer["results"][column]["values"], np.float32)
-
-    def search(self, query: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
-        raise NotImplementedError("Feast's online store on Redis does not search vectors")
 
     def processes(self) -> list[int]:
         return [each.pid for each in self._servers] + [

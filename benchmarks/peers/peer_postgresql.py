@@ -6,7 +6,6 @@ PEERS_POSTGRESQL_URL names the server; the table is temporary in all but name an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ _QUERY = f"SELECT key, vector FROM {_TABLE} WHERE key = ANY(%b)"  # noqa: S608  
 class PostgreSQL:
     name = "postgresql"
     interface = "SELECT by primary key over TCP, psycopg, binary, prepared"
-    efforts: Sequence[int] = ()
 
     def start(self, folder: Path, dim: int) -> None:
         url = os.environ.get("PEERS_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
@@ -41,9 +39,6 @@ class PostgreSQL:
         found = dict(cursor.execute(_QUERY, [keys.tolist()], prepare=True).fetchall())
         joined = b"".join([found[key] for key in keys.tolist()])
         return np.frombuffer(joined, np.float32).reshape(-1, self._dim)
-
-    def search(self, query: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
-        raise NotImplementedError("PostgreSQL without pgvector does not search vectors")
 
     def processes(self) -> list[int]:
         return [self._connection.info.backend_pid]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ _CHUNK_ROWS = 2_000
 class Redis:
     name = "redis"
     interface = "MGET over TCP, redis-py with hiredis"
-    efforts: Sequence[int] = ()
 
     def start(self, folder: Path, dim: int) -> None:
         port = free_port()
@@ -46,9 +44,6 @@ class Redis:
     def lookup(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
         values = self._client.mget(keys.tolist())
         return np.frombuffer(b"".join(values), np.float32).reshape(-1, self._dim)
-
-    def search(self, query: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
-        raise NotImplementedError("a plain Redis does not search vectors")
 
     def processes(self) -> list[int]:
         return [self._server.pid]

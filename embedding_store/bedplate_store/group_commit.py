@@ -1,7 +1,7 @@
 """Group commit: writers that come together share one transaction, and with it one sync of the database.
 
-MEASURED: writers that each begin their own transaction on SQLite wait for each other by polling with growing
-pauses; four of them were slower than one, and some waited for two seconds.
+Writers that each begin their own transaction on SQLite wait for each other by polling with growing pauses:
+docs/adr/0014-writes.md.
 """
 
 from __future__ import annotations

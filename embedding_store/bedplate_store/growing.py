@@ -32,7 +32,7 @@ def _buffer(array: NDArray[ScalarT], rows: int) -> NDArray[ScalarT]:
     row_bytes = max(1, array.itemsize * int(np.prod(array.shape[1:])))
     if shape[0] * row_bytes <= _MOVED_BYTES_MAX:
         return np.empty(shape, array.dtype)
-    # MEASURED: moving 600 MB to a larger buffer took 1.6 s. Memory that nobody touches costs only addresses,
+    # Measured: moving 600 MB to a larger buffer took 1.6 s. Memory that nobody touches costs only addresses,
     # so the buffer gets more of them than a space may have pending; it moves again only beyond that.
     shape = (max(shape[0], _RESERVED_BYTES // row_bytes), *array.shape[1:])
     try:

@@ -16,6 +16,7 @@ import httpx
 from bedplate.client.direct import DirectConnections
 from bedplate.client.effects import Steps
 from bedplate.client.jobs import Jobs
+from bedplate.client.lookups import Lookup, Search
 from bedplate.client.records import Events, Items, Outcomes, Timelines
 from bedplate.client.registry import (
     Aliases,
@@ -29,7 +30,7 @@ from bedplate.client.registry import (
 from bedplate.client.requests import get, path
 from bedplate.client.serving import Tae, endpoints, rank, rank_request
 from bedplate.client.shards import Shards
-from bedplate.client.spaces import Lookup, Search, Spaces
+from bedplate.client.spaces import Spaces
 from bedplate.client.steps import AsyncRunner, Namespace, RunnerT, SyncRunner, operation
 from bedplate.client.training_sets import Impressions, TrainingSets
 from bedplate.client.versions import Experts, Versions

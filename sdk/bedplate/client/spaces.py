@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -16,38 +15,27 @@ from bedplate.client import space_reads
 from bedplate.client.answers import read_document
 from bedplate.client.downloads import Progress
 from bedplate.client.effects import Steps
+from bedplate.client.lookups import Lookup, Search, read_lookup, read_search
 from bedplate.client.requests import Listing, bulk, get, get_list, json_request, parameters, path, send
 from bedplate.client.steps import Namespace, RunnerT, exchange, operation
 from bedplate.client.streams import streamed
 from bedplate.codecs import (
     ARROW,
-    HEADER_DIM,
-    HEADER_DTYPE,
-    HEADER_ROWS,
-    HEADER_SHARDS,
-    HEADER_SNAPSHOT,
-    HEADER_VERSION,
     RAW,
     SCAN_COLUMNS,
-    HitKeys,
     Keys,
     ScanBatch,
     SearchQueries,
     VectorDtype,
     Vectors,
     as_keys,
-    content_type,
-    decode_lookup_raw,
-    decode_search_answer_arrow,
-    decode_search_answer_raw,
     encode_keys_arrow,
     encode_keys_raw,
     encode_search_arrow,
     encode_upsert_arrow,
     encode_vectors_raw,
-    unanswered_raw,
 )
-from bedplate.errors import DimensionMismatch, EmptyBatch, InternalError, InvalidRequest
+from bedplate.errors import DimensionMismatch, EmptyBatch, InvalidRequest
 from bedplate.references import SpaceReference
 from bedplate.space_data import SpaceData
 from bedplate.wire.filters import Filter
@@ -65,45 +53,6 @@ AnyKeys = Sequence[int] | Sequence[str] | NDArray[Any]
 
 
 EMBED_TIMEOUT_SECONDS = 600.0  # attributes take their types from the whole catalogue
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """``vectors`` [N, D] belong to the keys in their order; where ``found`` [N] is false they are zeros.
-
-    Attributes:
-        version: the version that answered, as a number: ``core@7``.
-        snapshot: the snapshot's number; 0 where nothing but upserts exists yet.
-        unanswered: [N], where store nodes answered and ``allow_partial`` was given: keys of shards that did
-            not answer, so that nobody knows whether they exist. None: every key was looked up.
-        shards: where store nodes answered, how many of the shards needed did, and how many were needed.
-    """
-
-    found: NDArray[np.bool_]
-    vectors: Vectors
-    version: str
-    snapshot: int
-    unanswered: NDArray[np.bool_] | None = None
-    shards: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One row for each query, best hit first.
-
-    Attributes:
-        keys: [Q][K], int64 array padded with -1, or lists of strings padded with None.
-        scores: float32 [Q, K], -inf where there was no further hit.
-        found: [Q], for a search by key: whether the key exists; for a search by vector all true.
-        shards: where store nodes answered, how many of the shards needed did, and how many were needed.
-    """
-
-    keys: HitKeys
-    scores: NDArray[np.float32]
-    found: NDArray[np.bool_]
-    version: str
-    snapshot: int
-    shards: tuple[int, int] | None = None
 
 
 _HITS = f"{RAW}, {ARROW};q=0.9"
@@ -238,7 +187,7 @@ class Spaces(Namespace[RunnerT]):
             after=_token(after),
             hot=True,
         )
-        return _read_lookup(response)
+        return read_lookup(response)
 
     @operation
     def search(
@@ -284,7 +233,7 @@ class Spaces(Namespace[RunnerT]):
             after=_token(after),
             hot=True,
         )
-        return _read_search(response, k)
+        return read_search(response, k)
 
     @streamed.of(ScanBatch)
     def scan(
@@ -402,48 +351,3 @@ class Spaces(Namespace[RunnerT]):
         """Start a job that folds upserts and deletions into a new snapshot; returns the job's id."""
         answer = yield from send("POST", _space(reference, "compact"), None, EmbedAnswer)
         return answer.job
-
-
-def _read_lookup(response: httpx.Response) -> Lookup:
-    rows, snapshot, version = _answered_by(response)
-    try:
-        dim, dtype = int(response.headers[HEADER_DIM]), response.headers[HEADER_DTYPE]
-    except (KeyError, ValueError) as error:
-        raise InternalError(
-            f"The answer to a lookup lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
-        ) from error
-    found, vectors = decode_lookup_raw(response.content, rows=rows, dim=dim, dtype=dtype)
-    shards = _shards(response)
-    whole = shards is None or shards[0] == shards[1]
-    unanswered = None if whole else unanswered_raw(response.content, rows=rows)
-    return Lookup(found, vectors, version, snapshot, unanswered, shards)
-
-
-def _read_search(response: httpx.Response, k: int) -> Search:
-    if content_type(response.headers.get("content-type")) != RAW:
-        columns = decode_search_answer_arrow(response.content)
-        version, snapshot = columns.version, columns.snapshot
-        return Search(columns.keys, columns.scores, columns.found, version, snapshot, _shards(response))
-    rows, snapshot, version = _answered_by(response)
-    keys, scores = decode_search_answer_raw(response.content, queries=rows, k=k)
-    return Search(keys, scores, np.ones(rows, np.bool_), version, snapshot, _shards(response))
-
-
-def _shards(response: httpx.Response) -> tuple[int, int] | None:
-    answered, _, needed = response.headers.get(HEADER_SHARDS, "").partition("/")
-    return (int(answered), int(needed)) if answered.isdigit() and needed.isdigit() else None
-
-
-def _answered_by(response: httpx.Response) -> tuple[int, int, str]:
-    """Rows, snapshot and version, as the headers tell.
-
-    Raises:
-        InternalError: one is missing or garbled.
-    """
-    headers = response.headers
-    try:
-        return int(headers[HEADER_ROWS]), int(headers[HEADER_SNAPSHOT]), headers[HEADER_VERSION]
-    except (KeyError, ValueError) as error:
-        raise InternalError(
-            f"The answer lacks or garbles a header ({error}); is a proxy stripping x-bedplate-*?"
-        ) from error
