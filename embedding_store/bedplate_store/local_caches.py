@@ -53,7 +53,7 @@ class LocalCaches:
                 logger.info("pruned the local cache of %s: %d removed", cache.holds, removed)
 
     def prune_if_due(self) -> None:
-        """Prune if that was ten minutes ago. To be called between jobs, when no file is in use."""
+        """Prune if that was ten minutes ago. Where files may be in use, ``prune`` must know which."""
         if self._now() - self._pruned_at >= PRUNE_EVERY:
             self.prune()
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +24,7 @@ from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store import reader_processes
 from bedplate_store.database import Database, ReadSession
 from bedplate_store.indexes import IndexDocument
+from bedplate_store.local_caches import SEGMENTS_UNUSED, LocalCache, LocalCaches
 from bedplate_store.mapping import prune_cache
 from bedplate_store.objects import ObjectStore
 from bedplate_store.opening import warm
@@ -40,8 +41,6 @@ LINGER_SECONDS = 3.0
 """How long what is not needed here stays open: somebody may have decided to ask here a moment ago."""
 _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
-_PRUNE_SECONDS = 600.0
-_CACHED_UNUSED = timedelta(hours=1)
 _CLOSE_SECONDS = 5.0
 _FAILURES = (BedplateError, OSError, SQLAlchemyError)
 
@@ -208,7 +207,7 @@ class ShardNode:
         self._held: dict[tuple[SpaceKey, int], HeldSnapshot] = {}
         self._unneeded_since: dict[Shard, float] = {}
         self._retry_at: dict[Shard, float] = {}
-        self._pruned_at = clock()
+        self._caches = LocalCaches([LocalCache("segments and indexes", SEGMENTS_UNUSED, self._prune)], now)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.looked = threading.Event()
@@ -250,10 +249,7 @@ class ShardNode:
             self._open(shard, published[shard[0]].snapshot)
         self._let_go(needed(self._all_held(), self.node, published, living) | wanted)
         self._keep_up(published)
-        if self._clock() - self._pruned_at > _PRUNE_SECONDS:
-            self._pruned_at = self._clock()
-            used = {digest for held in self._held.values() for digest in held.digests}
-            prune_cache(self._cache_dir, used, self._now() - _CACHED_UNUSED)
+        self._caches.prune_if_due()
 
     def start(self) -> None:
         """Step in a thread of its own from now on."""
@@ -277,6 +273,10 @@ class ShardNode:
                 logger.exception("the assignments of shards could not be followed")
             if self._stopped.wait(POLL_SECONDS):
                 return
+
+    def _prune(self, before: datetime) -> int:
+        used = {digest for held in self._held.values() for digest in held.digests}
+        return prune_cache(self._cache_dir, used, before)
 
     def _all_held(self) -> set[Shard]:
         return {(*place, number) for place, held in self._held.items() for number in held.shards}

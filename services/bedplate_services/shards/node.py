@@ -133,7 +133,7 @@ def create_app(settings: Settings) -> NodeApp:
             "and BEDPLATE_SHARD_SECRET."
         )
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    metrics = PrometheusMetrics("store-node")
+    metrics = PrometheusMetrics("store_node")
     database = Database(settings.store_database_url)
     objects = open_objects(settings, metrics.object_fault)
     node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)

@@ -106,3 +106,5 @@ async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> No
         assert (await client.post(target, headers=right)).status_code == 409  # it has no such shard
         assert (await client.post("/internal/shards/lookup", headers=right)).status_code == 422
         assert (await client.get("/v1/spaces")).status_code == 404
+        metrics = (await client.get("/metrics")).text
+        assert 'bedplate_store_node_requests_total{method="GET",route="/healthz",status="200"} 1.0' in metrics
