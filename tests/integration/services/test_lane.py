@@ -57,7 +57,10 @@ def filled(shared_world: World) -> World:
 
 @pytest.fixture(scope="module")
 def servers(filled: World) -> Iterator[Servers]:
-    with serve(filled.api) as running:
+    """What was found once stays at hand: how long a machine takes between two requests decides nothing."""
+    with pytest.MonkeyPatch.context() as patch, serve(filled.api) as running:
+        patch.setattr(filled.platform.directory, "_stale_seconds", 3600.0)
+        patch.setattr(filled.platform.authenticator, "_ttl_seconds", 3600.0)
         yield running
 
 

@@ -237,7 +237,8 @@ def test_damaged_bytes_never_appear_under_their_name(platform, client, directory
     with pytest.raises(DigestMismatch, match=r"model\.safetensors came with"):
         client.versions.download("core@production", tmp_path / "copy")
     assert "model.safetensors" not in [file.name for file in (tmp_path / "copy").iterdir()]
-    assert not list((tmp_path / "copy").glob(".*"))
+    # Of the other files, which the error ended in the middle, what has come may stay for the next time.
+    assert not list((tmp_path / "copy").glob(".model.safetensors*"))
 
 
 def test_a_broken_download_begins_again(platform, client, directory, tmp_path):
