@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check lint types imports format bench peers clean
+.PHONY: help install demo up test check lint types imports format bench peers locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: $(STAMP) ## the benchmarks: each figure as a ratio to the physical limit 
 
 peers: $(STAMP) ## the same work on Redis, PostgreSQL, Chroma, Qdrant's engine, LanceDB and Feast; downloads some 2 GB
 	$(BIN)/python -m benchmarks.peers
+
+locks: $(STAMP) ## deploy/locks: what the images hold, by hash; TORCH_WHEELS=DIR has PyTorch's CPU build, UPGRADE=1 the newest
+	$(BIN)/python deploy/lock.py $(if $(TORCH_WHEELS),--torch-wheels $(TORCH_WHEELS)) $(if $(UPGRADE),--upgrade)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,109 @@
+# Bedplate's images, one stage each. What they hold is fixed by deploy/locks; docs/images.md has more.
+#
+#   docker build --target api --tag bedplate-api .
+#   docker build --target worker-gpu --tag bedplate-worker-gpu .
+#
+# `inference` and `worker-cpu` hold PyTorch's CPU build, which lies on an index of PyTorch's own: a pip.conf that names it
+# (extra-index-url, or find-links to a folder) is given as a secret, and stays out of the image. A mirror is named likewise.
+#
+#   docker build --target inference --secret id=pip,src=pip.conf --tag bedplate-inference .
+
+ARG PYTHON_IMAGE=python:3.11.17-slim-trixie@sha256:45037981b62b34b44602584fccbc4d884d5f7dc92c7ee86bb38a698a79fe1e51
+
+# Bedplate itself, as a wheel.
+FROM ${PYTHON_IMAGE} AS wheel
+WORKDIR /src
+COPY deploy/build.sh deploy/build.sh
+COPY deploy/locks/build.txt deploy/locks/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY sdk sdk
+COPY modeling modeling
+COPY registry registry
+COPY embedding_store embedding_store
+COPY workers workers
+COPY services services
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/build.sh /dist
+
+# One environment per kind of image, below /opt/bedplate.
+FROM ${PYTHON_IMAGE} AS packages
+WORKDIR /src
+COPY deploy/install.sh deploy/install.sh
+
+FROM packages AS packages-api
+COPY deploy/locks/api.txt deploy/locks/api.txt
+COPY --from=wheel /dist /dist
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/api.txt /opt/bedplate /dist/*.whl
+
+FROM packages AS packages-cpu
+COPY deploy/locks/cpu.txt deploy/locks/cpu.txt
+COPY --from=wheel /dist /dist
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/cpu.txt /opt/bedplate /dist/*.whl
+
+FROM packages AS packages-gpu
+COPY deploy/locks/gpu.txt deploy/locks/gpu.txt
+COPY --from=wheel /dist /dist
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/gpu.txt /opt/bedplate /dist/*.whl
+
+# What all images share. Nothing below writes outside /tmp, /var/cache/bedplate and /var/lib/bedplate, so that the root
+# file system may be read-only; no package manager for Python is left, and the base image has no compiler.
+FROM ${PYTHON_IMAGE} AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.vendor="Bedplate" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+RUN python -m pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
+    && groupadd --gid 10001 bedplate \
+    && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin bedplate \
+    && install --directory --owner bedplate --group bedplate --mode 0750 \
+        /var/cache/bedplate /var/lib/bedplate /var/lib/bedplate/spool
+ENV PATH=/opt/bedplate/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
+    HOME=/tmp \
+    BEDPLATE_CACHE_DIR=/var/cache/bedplate \
+    BEDPLATE_SPOOL_DIR=/var/lib/bedplate/spool \
+    BEDPLATE_HOST=0.0.0.0 \
+    BEDPLATE_INFERENCE_HOST=0.0.0.0 \
+    BEDPLATE_STORE_NODE_HOST=0.0.0.0 \
+    BEDPLATE_METRICS_HOST=0.0.0.0
+WORKDIR /tmp
+USER 10001:10001
+# Python is process 1 and gets the signals. The command is a module and its arguments.
+ENTRYPOINT ["python", "-m"]
+
+# Registry and store API; with another command the reconciler (bedplate_workers.reconciler), a store node
+# (bedplate_services.shards.node) or the migrations (bedplate_services.migrations upgrade). No PyTorch.
+FROM runtime AS api
+LABEL org.opencontainers.image.title="bedplate-api" \
+      org.opencontainers.image.description="Bedplate: API of registry and store, reconciler, store node, migrations"
+COPY --from=packages-api /opt/bedplate /opt/bedplate
+EXPOSE 8700
+CMD ["bedplate_services.api"]
+
+FROM runtime AS inference
+LABEL org.opencontainers.image.title="bedplate-inference" \
+      org.opencontainers.image.description="Bedplate: inference service, on CPUs"
+COPY --from=packages-cpu /opt/bedplate /opt/bedplate
+EXPOSE 8701
+CMD ["bedplate_services.inference"]
+
+FROM runtime AS worker-cpu
+LABEL org.opencontainers.image.title="bedplate-worker-cpu" \
+      org.opencontainers.image.description="Bedplate: Celery worker, on CPUs"
+COPY --from=packages-cpu /opt/bedplate /opt/bedplate
+CMD ["bedplate_workers"]
+
+# CUDA comes with the wheels; the driver comes from the node, through NVIDIA's container runtime.
+FROM runtime AS worker-gpu
+LABEL org.opencontainers.image.title="bedplate-worker-gpu" \
+      org.opencontainers.image.description="Bedplate: Celery worker, on NVIDIA GPUs"
+COPY --from=packages-gpu /opt/bedplate /opt/bedplate
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    BEDPLATE_DEVICE=cuda
+CMD ["bedplate_workers"]
