@@ -1,0 +1,98 @@
+{{/* Which settings the processes get, and from where. */}}
+
+{{/* How clients reach a service. (dict "root" $ "name" "api" "port" 8700) */}}
+{{- define "bedplate.url" -}}
+{{- $exposure := .root.Values.exposure -}}
+{{- $host := printf "%sHost" .name -}}
+{{- $given := get $exposure (printf "%sUrl" .name) -}}
+{{- if $given -}}
+{{- trimSuffix "/" $given -}}
+{{- else if and $exposure.ingress.enabled (get $exposure.ingress $host) -}}
+{{- printf "%s://%s" (ternary "https" "http" (ne $exposure.ingress.tlsSecret "")) (get $exposure.ingress $host) -}}
+{{- else if and $exposure.gateway.enabled (get $exposure.gateway $host) -}}
+{{- printf "%s://%s" (ternary "https" "http" $exposure.gateway.tls) (get $exposure.gateway $host) -}}
+{{- else -}}
+{{- printf "http://%s:%v" (include "bedplate.host" .) .port -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bedplate.objectsUrl" -}}
+{{- $store := .Values.objectStore -}}
+{{- $endpoint := ternary (printf "http://%s:8333" (include "bedplate.host" (dict "root" . "name" "s3"))) $store.endpoint (eq $store.mode "bundled") -}}
+{{- $path := $store.bucket -}}
+{{- if $store.prefix -}}{{- $path = printf "%s/%s" $path (trimAll "/" $store.prefix) -}}{{- end -}}
+{{- printf "s3://%s?endpoint=%s" $path $endpoint -}}
+{{- end -}}
+
+{{/* What is no secret: the data of the ConfigMap, as YAML. */}}
+{{- define "bedplate.settings" -}}
+{{- $settings := dict
+  "BEDPLATE_OBJECTS_URL" (include "bedplate.objectsUrl" .)
+  "BEDPLATE_CACHE_DIR" "/var/cache/bedplate"
+  "BEDPLATE_SPOOL_DIR" "/var/lib/bedplate/spool"
+  "BEDPLATE_HOST" "0.0.0.0"
+  "BEDPLATE_PORT" "8700"
+  "BEDPLATE_INFERENCE_HOST" "0.0.0.0"
+  "BEDPLATE_INFERENCE_PORT" "8701"
+  "BEDPLATE_PUBLIC_URL" (include "bedplate.url" (dict "root" . "name" "api" "port" .Values.api.service.port))
+  "BEDPLATE_INFERENCE_URL" (include "bedplate.url" (dict "root" . "name" "inference" "port" .Values.inference.service.port))
+-}}
+{{- if .Values.objectStore.region -}}
+{{- $_ := set $settings "BEDPLATE_S3_REGION" .Values.objectStore.region -}}
+{{- end -}}
+{{- range $name, $value := .Values.settings -}}
+{{- if hasKey $settings $name -}}
+{{- fail (printf "settings.%s: the chart decides it by other values; take it out of `settings` (README.md names the value)" $name) -}}
+{{- end -}}
+{{- $_ := set $settings $name (toString $value) -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{/* The Secret of a credential: an existing one, or the one that secrets.yaml makes.
+     (dict "root" $ "for" "database" "existing" "name") */}}
+{{- define "bedplate.secretName" -}}
+{{- default (printf "%s-%s" (include "bedplate.fullname" .root) .for) .existing -}}
+{{- end -}}
+
+{{/* Entries of a container's environment that come from Secrets, as a YAML mapping by name. */}}
+{{- define "bedplate.secretSettings" -}}
+{{- $values := .Values -}}
+{{- $database := include "bedplate.secretName" (dict "root" . "for" "database" "existing" $values.database.existingSecret) -}}
+{{- $broker := include "bedplate.secretName" (dict "root" . "for" "broker" "existing" $values.broker.existingSecret) -}}
+{{- $objects := include "bedplate.secretName" (dict "root" . "for" "s3" "existing" $values.objectStore.existingSecret) -}}
+BEDPLATE_REGISTRY_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database }}, key: {{ $values.database.keys.registryUrl }}}}}
+BEDPLATE_STORE_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database }}, key: {{ $values.database.keys.storeUrl }}}}}
+BEDPLATE_BROKER_URL: {valueFrom: {secretKeyRef: {name: {{ $broker }}, key: {{ $values.broker.key }}}}}
+BEDPLATE_S3_ACCESS_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects }}, key: {{ $values.objectStore.keys.accessKey }}}}}
+BEDPLATE_S3_SECRET_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects }}, key: {{ $values.objectStore.keys.secretKey }}}}}
+{{- if gt (int $values.store.replicas) 0 }}
+{{- $shards := include "bedplate.secretName" (dict "root" . "for" "shards" "existing" $values.store.existingSecret) }}
+BEDPLATE_SHARD_SECRET: {valueFrom: {secretKeyRef: {name: {{ $shards }}, key: {{ $values.store.key }}}}}
+{{- end }}
+{{- end -}}
+
+{{/* The first administrator's token, likewise. */}}
+{{- define "bedplate.adminToken" -}}
+{{- $name := include "bedplate.secretName" (dict "root" . "for" "admin" "existing" .Values.admin.existingSecret) -}}
+valueFrom: {secretKeyRef: {name: {{ $name }}, key: {{ .Values.admin.key }}}}
+{{- end -}}
+
+{{/* A container's `env`. Names are unique and sorted; a name that the chart sets itself is refused.
+     (dict "root" $ "own" (YAML mapping by name) "extra" .Values.api.extraEnv) */}}
+{{- define "bedplate.env" -}}
+{{- $entries := fromYaml (include "bedplate.secretSettings" .root) -}}
+{{- range $name, $entry := fromYaml (default "" .own) -}}{{- $_ := set $entries $name $entry -}}{{- end -}}
+{{- $decided := fromYaml (include "bedplate.settings" .root) -}}
+{{- range $name, $entry := mergeOverwrite (dict) .root.Values.podDefaults.extraEnv (default (dict) .extra) -}}
+{{- if or (hasKey $entries $name) (and (hasKey $decided $name) (not (hasKey $.root.Values.settings $name))) -}}
+{{- fail (printf "extraEnv.%s: the chart sets it itself; take it out of extraEnv (README.md names the value that decides it)" $name) -}}
+{{- end -}}
+{{- $_ := set $entries $name (ternary $entry (dict "value" (toString $entry)) (kindIs "map" $entry)) -}}
+{{- end -}}
+env:
+{{- range $name, $entry := $entries }}
+  - name: {{ $name }}
+    {{- toYaml $entry | nindent 4 }}
+{{- end }}
+{{- end -}}
