@@ -1,118 +1,33 @@
-"""The metadata database of the registry: one transaction per request or task, committed at its edge.
-
-Reads and writes have different session types, so that a function which only reads says so in its signature.
-On SQLite a write begins with ``BEGIN IMMEDIATE``: it waits for its turn instead of failing half-way.
-"""
+"""The metadata database of the registry."""
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.orm import Session
+from bedplate import databases
+from bedplate_registry.tables import Base
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK = 0xBED0001
-_BUSY_SECONDS = 30
-_RETRY_SECONDS = 0.02
-
-
-class ReadSession(Session):
-    """A session nobody commits."""
+HISTORY = databases.History(
+    name="registry",
+    scripts=Path(__file__).parent / "migrations",
+    version_table="registry_revision",
+    lock=0xBED0001,
+    metadata=Base.metadata,
+)
 
 
-class WriteSession(ReadSession):
-    """A session that :meth:`Database.write` commits when its block ends, and rolls back when it raises."""
+class ReadSession(databases.ReadSession):
+    """A session of the registry that nobody commits."""
 
 
-class Database:
-    """Engine, sessions and migrations of one database URL (``sqlite:////path`` or ``postgresql+psycopg://``)."""
+class WriteSession(ReadSession, databases.WriteSession):
+    """A session of the registry that :meth:`Database.write` commits."""
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
-        self.url = url
-        self.engine = _engine(url, pool_size)
-        # On SQLite a transaction is a snapshot anyway, and BEGIN without IMMEDIATE takes no write lock.
-        self._read_options: dict[str, Any] = (
-            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            if self.engine.dialect.name == "postgresql"
-            else {}
+
+class Database(databases.Database[ReadSession, WriteSession]):
+    """The registry's, see :class:`bedplate.databases.Database`."""
+
+    def __init__(self, url: str, limits: databases.Limits | None = None) -> None:
+        super().__init__(
+            url, limits or databases.Limits(), history=HISTORY, reads=ReadSession, writes=WriteSession
         )
-
-    def migrate(self) -> None:
-        """Bring the schema to the newest revision; safe when several processes start at once."""
-        with self.engine.connect().execution_options(bedplate_write=True) as connection, connection.begin():
-            if self.engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
-            config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-    @contextmanager
-    def read(self) -> Iterator[ReadSession]:
-        """A consistent view of the database: all its queries see one state; nothing is written."""
-        with (
-            self.engine.connect().execution_options(**self._read_options) as connection,
-            ReadSession(bind=connection, expire_on_commit=False) as session,
-        ):
-            yield session
-
-    @contextmanager
-    def write(self) -> Iterator[WriteSession]:
-        """One write transaction: committed on return, rolled back on any exception."""
-        with (
-            self.engine.connect().execution_options(bedplate_write=True) as connection,
-            WriteSession(bind=connection, expire_on_commit=False) as session,
-        ):
-            yield session
-            session.commit()
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-
-def _engine(url: str, pool_size: int) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=pool_size, max_overflow=2 * pool_size, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
-    event.listen(engine, "connect", _sqlite_connect)
-    event.listen(engine, "begin", _sqlite_begin)
-    return engine
-
-
-def _sqlite_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, below
-    _enter_wal(connection)
-    for pragma in (
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={_BUSY_SECONDS * 1000}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _enter_wal(connection: Any) -> None:
-    """Switch the file to WAL. SQLite does not apply its busy timeout to this switch, so several processes
-    that open a new file at once would fail; they wait here instead.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_SECONDS)
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("bedplate_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from bedplate.databases import exit_if_refused
 from bedplate.wire.store import DeleteRequest, EventBatch, ItemBatch, OutcomeBatch, UpsertRequest
 from bedplate_services import hot_path_documents, problems, serve
 from bedplate_services import openapi as openapi_document
@@ -133,8 +134,10 @@ def main() -> None:
     parser.add_argument("--ready-file", type=Path, help="made once connections are taken")
     options = parser.parse_args()
     settings = Settings()
+    app = create_app(settings)
+    exit_if_refused(app.platform.registry, app.platform.store)
     serve.run(
-        create_app(settings),
+        app,
         settings,
         settings.host,
         settings.port,

@@ -81,8 +81,8 @@ def build_platform(
     """Open everything the settings name. Nothing is migrated: see :func:`migrate`."""
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
-    registry = RegistryDatabase(settings.registry_database_url)
-    store = StoreDatabase(settings.store_database_url)
+    registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
+    store = StoreDatabase(settings.store_database_url, settings.database_limits)
     metrics = metrics or PrometheusMetrics(service)
     objects = open_objects(settings, metrics.object_fault)
     readers = SpaceReaders(

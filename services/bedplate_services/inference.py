@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from bedplate.databases import exit_if_refused
 from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services import openapi, problems, serve
 from bedplate_services.auth import Gate
@@ -125,7 +126,9 @@ def main() -> None:
     settings = Settings()
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    serve.run(create_app(settings), settings, settings.inference_host, settings.inference_port)
+    app = create_app(settings)
+    exit_if_refused(app.platform.registry, app.platform.store)
+    serve.run(app, settings, settings.inference_host, settings.inference_port)
 
 
 if __name__ == "__main__":

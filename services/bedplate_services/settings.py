@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bedplate.databases.settings import DatabaseSettings
 from bedplate_store.objects import Patience
 
 
-class Settings(BaseSettings):
+class Settings(DatabaseSettings):
     """Built once, in a composition root; what only differs between one machine and a cluster stands here.
 
     Attributes:
@@ -41,10 +41,6 @@ class Settings(BaseSettings):
         pending_mib_max: vectors of one space that may wait for compaction; further writes are put off.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BEDPLATE_", frozen=True, extra="ignore")
-
-    registry_database_url: str
-    store_database_url: str
     objects_url: str
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None

@@ -14,51 +14,63 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker import state
 
+from bedplate.databases import exit_if_refused
 from bedplate_store.outbox import WORK_TASK
 from bedplate_workers.app import create_app
 from bedplate_workers.composition import open_workplace
 from bedplate_workers.job_kinds import HANDLERS
 from bedplate_workers.local_caches import local_caches
-from bedplate_workers.logging import configure, get_logger
+from bedplate_workers.logging import configure
+from bedplate_workers.pulse import HeartbeatFile, WorkerPulse, watch_loop
 from bedplate_workers.queues import QUEUES
 from bedplate_workers.settings import WorkerSettings
+from bedplate_workers.stopping import Stopping
 from bedplate_workers.work import Worker
-
-_log = get_logger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a worker until SIGTERM or SIGINT; then the partition at hand goes back to the ledger."""
+    """Run a worker until SIGTERM or SIGINT; then the partition at hand is finished or goes back to the ledger
+    within ``stop_seconds``.
+    """
     options = _parse(arguments)
     settings = WorkerSettings()
     configure(settings.log_level)
     workplace = open_workplace(settings)
+    exit_if_refused(workplace.registry, workplace.store)
     caches = local_caches(settings.cache_dir, workplace.cache_dir, workplace.now)
     worker = Worker(
         workplace,
         HANDLERS,
         owner=_owner(),
         lease_seconds=settings.lease_seconds,
-        stopping=_told_to_stop,
+        stopping=lambda: stopping.told or _told_to_stop(),
         after_work=caches.prune_if_due,
     )
+    stopping = Stopping(settings.stop_seconds, worker.give_back)
+    pulse = WorkerPulse(HeartbeatFile(settings.heartbeat_file))
     app = create_app(settings.broker_url)
-    register(app, worker)
+    register(app, worker, pulse)
+    watch_loop(app, pulse)
     if options.ready_file is not None:
         announce_ready(options.ready_file)
+    stopping.watch()
+    pulse.start()
     try:
         app.worker_main(_celery_arguments(options.queues, settings.log_level))
     finally:
+        pulse.close()
         workplace.close()
+        stopping.ended()
     return 0
 
 
-def register(app: Celery, worker: Worker) -> None:
+def register(app: Celery, worker: Worker, pulse: WorkerPulse) -> None:
     """Register the one task there is."""
 
     @app.task(name=WORK_TASK)  # type: ignore[untyped-decorator]  # celery ships no types
     def work(partition_id: str) -> None:
-        worker.work(partition_id)
+        with pulse.working():
+            worker.work(partition_id)
 
 
 def announce_ready(path: Path) -> None:

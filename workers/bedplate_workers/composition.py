@@ -21,12 +21,12 @@ def open_workplace(settings: WorkerSettings) -> Workplace:
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    registry = RegistryDatabase(settings.registry_database_url)
+    registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
     objects = open_objects(settings)
     files = CheckpointFiles(registry, objects, settings.cache_dir)
     return Workplace(
         registry=registry,
-        store=StoreDatabase(settings.store_database_url),
+        store=StoreDatabase(settings.store_database_url, settings.database_limits),
         objects=objects,
         checkpoints=Checkpoints(files, partial(FoundationRuntime.load, device=settings.device)),
         cache_dir=settings.cache_dir / "segments",

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bedplate.databases import exit_if_refused
 from bedplate_store import outbox
 from bedplate_store import reconciler as ledger_reconciler
 from bedplate_store.database import Database
@@ -28,6 +29,7 @@ from bedplate_workers.log_sealing import LogSealer
 from bedplate_workers.logging import configure, get_logger
 from bedplate_workers.maintenance import plan_compactions, plan_upkeep
 from bedplate_workers.metrics import serve_metrics
+from bedplate_workers.pulse import HeartbeatFile
 from bedplate_workers.queues import queue_of_partition
 from bedplate_workers.settings import WorkerSettings
 from bedplate_workers.storage import open_objects
@@ -73,10 +75,18 @@ class Chore:
         return max(self.every_seconds, min(2.0 ** (self._errors - 1), _LONGEST_PAUSE_SECONDS))
 
 
-def run(chores: Sequence[Chore], stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
-    """Do the chores, each in its rhythm, until ``stop`` is set."""
+def run(
+    chores: Sequence[Chore],
+    stop: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
+    """Do the chores, each in its rhythm, until ``stop`` is set; ``beat`` is called between them."""
     while not stop.wait(DRAIN_SECONDS):
         for chore in chores:
+            beat()
+            if stop.is_set():
+                return
             chore.run_if_due(clock())
 
 
@@ -145,14 +155,15 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-    database = Database(settings.store_database_url)
+    database = Database(settings.store_database_url, settings.database_limits)
+    exit_if_refused(database)
     chores = create_chores(settings, database, system_clock)
     if settings.metrics_port is not None:
         server = serve_metrics(database, system_clock, host=settings.metrics_host, port=settings.metrics_port)
         _log.info("serving metrics", host=settings.metrics_host, port=server.server_port)
     if options.ready_file is not None:
         options.ready_file.touch()
-    run(chores, stop)
+    run(chores, stop, beat=HeartbeatFile(settings.heartbeat_file).beat)
     database.close()
     return 0
 

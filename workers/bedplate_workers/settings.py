@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bedplate.databases.settings import DatabaseSettings
 from bedplate_store.objects import Patience
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(DatabaseSettings):
     """Built once, in a composition root; what only differs between one machine and a cluster stands here.
 
     Attributes:
@@ -25,13 +25,12 @@ class WorkerSettings(BaseSettings):
             get lost with a broker or with a worker that had only just received it.
         device: where models run: "cpu", or "cuda" for a worker with a GPU of its own.
         collect_grace_seconds: an object younger than this is never collected, referred to or not.
+        stop_seconds: how long a worker told to stop may stay with a step that cannot be interrupted, before
+            it gives its partition back and ends.
+        heartbeat_file: where the process shows that it is well, for ``python -m bedplate_workers.alive``.
         metrics_port: the reconciler serves the ledger's queue depth and age here; None: nowhere.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BEDPLATE_", frozen=True, extra="ignore")
-
-    registry_database_url: str
-    store_database_url: str
     objects_url: str
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
@@ -46,6 +45,8 @@ class WorkerSettings(BaseSettings):
     lease_seconds: float = Field(default=30, gt=0)
     resend_seconds: float = Field(default=30, gt=0)
     collect_grace_seconds: float = Field(default=3600, ge=0)
+    stop_seconds: float = Field(default=8, ge=0)
+    heartbeat_file: Path | None = None
     device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"

@@ -43,6 +43,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._stopping = stopping
         self._after_work = after_work
+        self._at_hand: Claim | None = None
 
     def work(self, partition_id: str) -> Ending:
         """Do the partition if it is due; how that ended. The handler's errors go to the ledger."""
@@ -62,7 +63,17 @@ class Worker:
         self._after_work()
         return ending
 
+    def give_back(self) -> None:
+        """Give back the partition at hand, if there is one; what is done for it meanwhile cannot be committed
+        any more. Called by another thread of a process that is about to end.
+        """
+        claim = self._at_hand
+        if claim is not None:
+            ending = self._give_back(claim)
+            _log.info("given back unfinished", ending=ending, job=claim.job_id, partition=claim.ordinal)
+
     def _do(self, claim: Claim) -> Ending:
+        self._at_hand = claim
         try:
             self._commit(claim, self._handle(claim))
         except LeaseLost:
@@ -71,6 +82,8 @@ class Worker:
             return self._give_back(claim)
         except Exception as error:  # noqa: BLE001  # whatever it is, the ledger must know why the partition failed
             return self._fail(claim, error)
+        finally:
+            self._at_hand = None
         return "done"
 
     def _give_back(self, claim: Claim) -> Ending:

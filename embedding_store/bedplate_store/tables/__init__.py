@@ -1,1 +1,6 @@
-"""Tables of the metadata database. Importing this package registers none: import the module you use."""
+"""Every table of the store; importing this fills ``Base.metadata``."""
+
+from bedplate_store.tables import jobs, records, shards, spaces
+from bedplate_store.tables.base import Base
+
+__all__ = ["Base", "jobs", "records", "shards", "spaces"]

@@ -7,8 +7,9 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict
-from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
+from bedplate.databases import SchemaRefused
 from bedplate.errors import Unavailable
 from bedplate.wire.common import WireModel
 from bedplate.wire.registry import Role
@@ -85,13 +86,11 @@ def health_routes(check: Callable[[], None]) -> APIRouter:
 
 
 def check_databases(platform: Platform) -> None:
-    """Raises Unavailable unless both databases answer and their schema is there."""
-    for name, database, table in (
-        ("registry", platform.registry, "teams"),
-        ("store", platform.store, "spaces"),
-    ):
+    """Raises Unavailable unless both databases answer and their schema is new enough."""
+    for database in (platform.registry, platform.store):
         try:
-            with database.read() as session:
-                session.execute(text(f"SELECT 1 FROM {table} LIMIT 1"))  # noqa: S608  # our own two names
-        except Exception as error:
-            raise Unavailable(f"The {name} database does not answer or is not migrated.") from error
+            database.check_revision()
+        except SchemaRefused as refused:
+            raise Unavailable(refused.detail) from refused
+        except SQLAlchemyError as error:
+            raise Unavailable(f"The {database.history.name} database does not answer.") from error

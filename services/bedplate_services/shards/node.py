@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bedplate.codecs import RAW, VectorDtype, decode_vectors_raw, encode_lookup_raw
+from bedplate.databases import exit_if_refused
 from bedplate.errors import InvalidRequest, NotFound, SnapshotGone, Unauthenticated, Unavailable
 from bedplate_services import serve
 from bedplate_services.bodies import whole_body
@@ -42,7 +43,10 @@ _ROUTES = {f"{PREFIX}lookup", f"{PREFIX}search"}
 class NodeApp:
     """The ASGI application on a :class:`ShardNode`, which runs from the lifespan's start to its end."""
 
-    def __init__(self, node: ShardNode, announcer: ReaderAnnouncer, secret: str, metrics: Metrics) -> None:
+    def __init__(
+        self, database: Database, node: ShardNode, announcer: ReaderAnnouncer, secret: str, metrics: Metrics
+    ) -> None:
+        self.database = database
         self._node = node
         self._announcer = announcer
         self._authorization = f"Bearer {secret}".encode()
@@ -134,7 +138,7 @@ def create_app(settings: Settings) -> NodeApp:
         )
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     metrics = PrometheusMetrics("store_node")
-    database = Database(settings.store_database_url)
+    database = Database(settings.store_database_url, settings.database_limits)
     objects = open_objects(settings, metrics.object_fault)
     node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)
     announcer = ReaderAnnouncer(
@@ -145,13 +149,15 @@ def create_app(settings: Settings) -> NodeApp:
         node=settings.store_node,
         now=system_clock,
     )
-    return NodeApp(node, announcer, settings.shard_secret.get_secret_value(), metrics)
+    return NodeApp(database, node, announcer, settings.shard_secret.get_secret_value(), metrics)
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
-    serve.run(create_app(settings), settings, settings.store_node_host, settings.store_node_port)
+    app = create_app(settings)
+    exit_if_refused(app.database)
+    serve.run(app, settings, settings.store_node_host, settings.store_node_port)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from bedplate.databases import Limits
 from bedplate.wire.registry import (
     AliasMove,
     ExpertCreate,
@@ -228,7 +229,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def migrated_postgres() -> Iterator[Database]:
     with _postgres_database() as url:
-        database = Database(url, pool_size=16)
+        database = Database(url, Limits(pool_size=16))
         database.migrate()
         yield database
         database.close()

@@ -3,18 +3,25 @@
 import sqlalchemy as sa
 from alembic import op
 
-from bedplate_store.tables.base import UtcTime, big_id, key_text
-
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+# A migration is history: it spells its types out instead of importing today's.
+TIME = sa.BigInteger()  # microseconds since 1970 UTC
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def key_text(length: int) -> sa.types.TypeEngine[str]:
+    """Compares bytewise on every database."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "spaces",
-        sa.Column("id", big_id(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("foundation", key_text(63), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("space", key_text(63), nullable=False),
@@ -27,16 +34,16 @@ def upgrade() -> None:
         sa.Column("team", key_text(63), nullable=False),
         sa.Column("snapshot", sa.Integer(), nullable=True),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("wanted_until", UtcTime(), nullable=True),
+        sa.Column("wanted_until", TIME, nullable=True),
         sa.Column("written_rows", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", UtcTime(), nullable=False),
-        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("updated_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_spaces"),
         sa.UniqueConstraint("foundation", "version", "space", name="uq_spaces_foundation_version_space"),
     )
     op.create_table(
         "snapshots",
-        sa.Column("space_id", big_id(), nullable=False),
+        sa.Column("space_id", ID, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("digest", key_text(64), nullable=False),
         sa.Column("segments", sa.JSON(), nullable=False),
@@ -48,20 +55,20 @@ def upgrade() -> None:
         sa.Column("covers_sequence", sa.BigInteger(), nullable=False),
         sa.Column("covers_rows", sa.BigInteger(), nullable=False),
         sa.Column("job", key_text(64), nullable=True),
-        sa.Column("published_at", UtcTime(), nullable=False),
-        sa.Column("superseded_at", UtcTime(), nullable=True),
-        sa.Column("collected_at", UtcTime(), nullable=True),
+        sa.Column("published_at", TIME, nullable=False),
+        sa.Column("superseded_at", TIME, nullable=True),
+        sa.Column("collected_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("space_id", "number", name="pk_snapshots"),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_snapshots_space_id"),
     )
     op.create_table(
         "writes",
-        sa.Column("space_id", big_id(), nullable=False),
+        sa.Column("space_id", ID, nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("digest", key_text(64), nullable=False),
         sa.Column("segment", sa.JSON(), nullable=False),
         sa.Column("row_count", sa.BigInteger(), nullable=False),
-        sa.Column("written_at", UtcTime(), nullable=False),
+        sa.Column("written_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("space_id", "sequence", name="pk_writes"),
         sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name="fk_writes_space_id"),
     )
@@ -75,8 +82,8 @@ def upgrade() -> None:
         sa.Column("follows", sa.Boolean(), nullable=False),
         sa.Column("node", key_text(63), nullable=True),
         sa.Column("spaces", sa.JSON(), nullable=False),
-        sa.Column("started_at", UtcTime(), nullable=False),
-        sa.Column("seen_at", UtcTime(), nullable=False),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("seen_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_readers"),
     )
     op.create_index("ix_readers_seen_at", "readers", ["seen_at"])
@@ -85,18 +92,18 @@ def upgrade() -> None:
         sa.Column("space", key_text(160), nullable=False),
         sa.Column("shard", sa.Integer(), nullable=False),
         sa.Column("node", key_text(63), nullable=False),
-        sa.Column("assigned_at", UtcTime(), nullable=False),
+        sa.Column("assigned_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("space", "shard", name="pk_shard_assignments"),
     )
     op.create_table(
         "shard_moves",
-        sa.Column("id", big_id(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("space", key_text(160), nullable=False),
         sa.Column("shard", sa.Integer(), nullable=False),
         sa.Column("from_node", key_text(63), nullable=True),
         sa.Column("to_node", key_text(63), nullable=True),
         sa.Column("moved_by", key_text(63), nullable=False),
-        sa.Column("moved_at", UtcTime(), nullable=False),
+        sa.Column("moved_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_shard_moves"),
     )
 

@@ -3,12 +3,19 @@
 import sqlalchemy as sa
 from alembic import op
 
-from bedplate_store.tables.base import UtcTime, big_id, key_text
-
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+# A migration is history: it spells its types out instead of importing today's.
+TIME = sa.BigInteger()  # microseconds since 1970 UTC
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def key_text(length: int) -> sa.types.TypeEngine[str]:
+    """Compares bytewise on every database."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 def _create_timelines() -> None:
@@ -112,9 +119,9 @@ def _create_ledger() -> None:
         sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("created_at", UtcTime(), nullable=False),
-        sa.Column("started_at", UtcTime(), nullable=True),
-        sa.Column("finished_at", UtcTime(), nullable=True),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("started_at", TIME, nullable=True),
+        sa.Column("finished_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.UniqueConstraint("team", "kind", "idempotency_key", name="uq_jobs_team_kind_idempotency_key"),
     )
@@ -141,9 +148,9 @@ def _create_ledger() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("fencing_token", sa.BigInteger(), nullable=False),
         sa.Column("lease_owner", key_text(256), nullable=True),
-        sa.Column("lease_expires_at", UtcTime(), nullable=True),
-        sa.Column("due_at", UtcTime(), nullable=True),
-        sa.Column("queued_at", UtcTime(), nullable=True),
+        sa.Column("lease_expires_at", TIME, nullable=True),
+        sa.Column("due_at", TIME, nullable=True),
+        sa.Column("queued_at", TIME, nullable=True),
         sa.Column("sends", sa.Integer(), nullable=False),
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -163,11 +170,11 @@ def _create_ledger() -> None:
 def _create_outbox_and_training_sets() -> None:
     op.create_table(
         "outbox",
-        sa.Column("id", big_id(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("task", key_text(64), nullable=False),
         sa.Column("args", key_text(512), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("available_at", UtcTime(), nullable=False),
+        sa.Column("available_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
         sa.UniqueConstraint("task", "args", name="uq_outbox_task_args"),
     )
