@@ -194,6 +194,21 @@ def active(session: ReadSession, foundation: str | None = None) -> builtins.list
     return _documents(session, *conditions)
 
 
+def of_same_weights(session: ReadSession, version: Version) -> builtins.list[Version]:
+    """The finalised versions of its foundation with the same weights, itself among them, oldest first.
+
+    Published again with another ``storage_dtype``, weights stay the same file.
+    """
+    weights = _weights(version)
+    return [
+        one
+        for one in _documents(
+            session, VersionRow.foundation == version.foundation, CheckpointRow.state != "draft"
+        )
+        if _weights(one) == weights
+    ]
+
+
 def lock_checkpoint(session: WriteSession, checkpoint_id: str, label: str) -> CheckpointRow:
     """Hold the checkpoint's state until the transaction ends, so that nothing is pointed at a version that
     another transaction retires at this moment.
@@ -244,6 +259,10 @@ def _check(session: ReadSession, foundation: str, document: VersionCreate, befor
         raise InvalidRequest(f"{label} is no older than the draft; a parent has a smaller number.")
     if get(session, foundation, document.parent).state == "draft":
         raise VersionNotReady(f"The parent {label} is a draft; finalise it first.")
+
+
+def _weights(version: Version) -> set[str]:
+    return {file.sha256 for file in version.files if file.name.endswith(".safetensors")}
 
 
 def _label(foundation: str, version: int) -> str:

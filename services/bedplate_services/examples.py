@@ -70,6 +70,23 @@ _EXPERT_VERSION = {
     "training_set": _ID,
 }
 _READY = {"state": "ready", "digest": _SHA, "created_at": _T0, "finalised_at": _T1}
+_READS = [{"space": "core@7/tae", "storage": "float16", "snapshot": None}]
+_NE_COST = {
+    "storage": "int8",
+    "against": "float16",
+    "surface": "feed",
+    "task": "label",
+    "expert": "feed-ranker",
+    "variant": "vectors",
+    "spaces": ["item", "user"],
+    "window_start": "2026-11-20T00:00:00Z",
+    "window_end": "2026-11-22T00:00:00Z",
+    "ne": 0.8714,
+    "ne_against": 0.871,
+    "cost": 0.0004,
+    "cost_std": 0.0002,
+    "seeds": 3,
+}
 _EVALUATION = {
     "subject": "feed-ranker@3",
     "surface": "feed",
@@ -80,6 +97,7 @@ _EVALUATION = {
     "metrics": {"ne": 0.871, "auc": 0.752},
     "variant": "tae",
     "seed": 0,
+    "reads": _READS,
 }
 _EVENT = {
     "user": "u42",
@@ -170,6 +188,8 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "version": 3,
     },
     registry.ServingMove: {"version": 3, "expected_version": 2, "reason": "NE 0.3 % lower"},
+    registry.SpaceRead: _READS[0],
+    registry.NeCost: _NE_COST,
     registry.EvaluationCreate: _EVALUATION,
     registry.Evaluation: {**_EVALUATION, "id": 17, "team": "feed-team", "created_at": _T0},
     registry.TransferRatio: {
@@ -217,6 +237,17 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "compression": _COMPRESSION,
         "job": _ID,
         "published_at": _T0,
+    },
+    store.StorageCost: {
+        "dtype": "int8",
+        "row_bytes": 66,
+        "space": "core@8/item",
+        "snapshot": 1,
+        "rows": 3706,
+        "bytes": 292_774,
+        "compression": _COMPRESSION,
+        "ne": [_NE_COST],
+        "unmeasured": [],
     },
     shards.ShardAssign: {"space": "*", "shards": [0, 3], "node": "node-2", "expected_node": "node-1"},
     shards.ShardAssignment: {"space": "*", "shard": 3, "node": "node-2", "assigned_at": _T0},

@@ -3,6 +3,7 @@
 from bedplate_registry.tables.base import Base
 from bedplate_registry.tables.checkpoints import CheckpointRow, UploadPartRow
 from bedplate_registry.tables.experts import (
+    EvaluationReadRow,
     EvaluationRow,
     ExpertRow,
     ExpertVersionRow,
@@ -17,6 +18,7 @@ __all__ = [
     "AliasRow",
     "Base",
     "CheckpointRow",
+    "EvaluationReadRow",
     "EvaluationRow",
     "ExpertRow",
     "ExpertVersionRow",

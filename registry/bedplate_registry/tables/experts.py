@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, ForeignKeyConstraint, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from bedplate_registry.tables.base import Base, NameText, UtcTime
+from bedplate_registry.tables.base import Base, KeyText, NameText, UtcTime
 
 
 class ExpertRow(Base):
@@ -79,3 +79,14 @@ class EvaluationRow(Base):
     variant: Mapped[str] = mapped_column(Text)
     seed: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class EvaluationReadRow(Base):
+    """A space that the evaluated model read: ``core@7/item``, and as which dtype."""
+
+    __tablename__ = "evaluation_reads"
+
+    evaluation_id: Mapped[int] = mapped_column(Integer, ForeignKey("evaluations.id"), primary_key=True)
+    space: Mapped[str] = mapped_column(KeyText, primary_key=True, index=True)
+    storage: Mapped[str] = mapped_column(String(16))
+    snapshot: Mapped[int | None] = mapped_column(Integer)

@@ -232,12 +232,13 @@ def list_evaluations(
     """List the evaluations."""
     show_list(
         client_of(context).evaluations.list(subject=subject, surface=surface, task=task),
-        ("SUBJECT", "SURFACE", "TASK", "VARIANT", "SEED", "ROWS", "METRICS", "CREATED"),
+        ("SUBJECT", "SURFACE", "TASK", "VARIANT", "READS", "SEED", "ROWS", "METRICS", "CREATED"),
         lambda one: (
             one.subject,
             one.surface,
             one.task,
             one.variant,
+            "\n".join(f"{read.space} {read.storage}" for read in one.reads) or None,
             one.seed,
             one.rows,
             " ".join(f"{name}={value:.4f}" for name, value in sorted(one.metrics.items())),

@@ -16,6 +16,7 @@ from bedplate.cli.output import print_json, print_table, say, show, show_list
 from bedplate.client import Client, Search
 from bedplate.errors import InvalidRequest, KeyTypeMismatch
 from bedplate.wire.filters import Filter
+from bedplate.wire.registry import NeCost
 from bedplate.wire.shards import SHARDS_MAX
 from bedplate.wire.store import EmbedRequest, IndexKind, IndexSpecification
 
@@ -86,6 +87,42 @@ def snapshots(context: typer.Context, reference: str, json: AsJson = False) -> N
         as_json=json,
         empty=f"Nothing is published yet. Start it: bedplate spaces embed {reference}",
     )
+
+
+@command(spaces, "storage-costs", "bedplate spaces storage-costs core@7/item")
+def storage_costs(context: typer.Context, reference: str, json: AsJson = False) -> None:
+    """Show what float32, float16, int8 and int4 take and cost: bytes, error, recall, NE.
+
+    ERROR and LEFT are those of bedplate spaces snapshots. NE COST is the NE of an expert that reads this
+    dtype minus that of the same expert on a finer one.
+    """
+    costs = client_of(context).spaces.storage_costs(reference)
+    show_list(
+        costs,
+        ("DTYPE", "BYTES A ROW", "SPACE", "SNAPSHOT", "BYTES", "ERROR", "LEFT", "NE COST"),
+        lambda one: (
+            one.dtype,
+            one.row_bytes,
+            one.space,
+            one.snapshot,
+            one.bytes,
+            None if one.compression is None else round(one.compression.relative_error_mean, 4),
+            None if one.compression is None else one.compression.recall_at_10,
+            "\n".join(_ne_cost(cost) for cost in one.ne) or None,
+        ),
+        as_json=json,
+        empty=f"{reference} can be stored in no way at all.",
+    )
+    if not json:
+        for one in costs:
+            for missing in one.unmeasured:
+                say(f"{one.dtype}: {missing}")
+
+
+def _ne_cost(cost: NeCost) -> str:
+    spread = "" if cost.cost_std is None else f" +- {cost.cost_std:.5f}"
+    seeds = f"{cost.seeds} seed{'s' if cost.seeds > 1 else ''}"
+    return f"{cost.cost:+.5f}{spread} ({cost.expert}, {seeds}, against {cost.against})"
 
 
 @command(spaces, "readers", "bedplate spaces readers core@7/item")

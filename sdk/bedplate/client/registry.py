@@ -166,7 +166,11 @@ class Evaluations(Namespace[RunnerT]):
 
     @operation
     def record(self, evaluation: EvaluationCreate) -> Steps[Evaluation]:
-        """Record the metrics of ``core@2`` or ``action-ranker@3`` on a window of a surface's timeline."""
+        """Record the metrics of ``core@2`` or ``action-ranker@3`` on a window of a surface's timeline.
+
+        ``reads`` of it names the spaces that the model read and how they were stored; with evaluations on two
+        storages, ``client.spaces.storage_costs`` tells what the coarser one costs in NE.
+        """
         return send("POST", path("evaluations"), evaluation, Evaluation)
 
     @operation

@@ -46,6 +46,7 @@ from bedplate.wire.store import (
     Snapshot,
     Space,
     SpaceFiles,
+    StorageCost,
     WriteAnswer,
 )
 
@@ -146,6 +147,15 @@ class Spaces(Namespace[RunnerT]):
     def snapshots(self, reference: str) -> Steps[Listing[Snapshot]]:
         """What was published, newest first."""
         return get_list(_space(reference, "snapshots"), Snapshot)
+
+    @operation
+    def storage_costs(self, reference: str) -> Steps[Listing[StorageCost]]:
+        """What each way of storing the space takes and costs: bytes, error, recall, NE of its experts.
+
+        One document for each dtype. NE comes from evaluations that say what they read:
+        ``client.evaluations.record(EvaluationCreate(..., reads=[SpaceRead(space="core@7/item")]))``.
+        """
+        return get_list(_space(reference, "storage-costs"), StorageCost)
 
     @operation
     def readers(self, reference: str) -> Steps[Listing[OpenReader]]:

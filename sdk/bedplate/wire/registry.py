@@ -204,6 +204,18 @@ class ServingMove(WireModel):
     reason: str = ""
 
 
+class SpaceRead(WireModel):
+    """A space whose vectors a model read when it was evaluated."""
+
+    space: str = Field(examples=["core@7/item"], description="its version by number")
+    storage: Dtype | None = Field(
+        default=None,
+        description="as what the vectors were stored; null: as the space stores them. Another dtype "
+        "where they came from the model itself, or were compressed off line to try it",
+    )
+    snapshot: int | None = Field(default=None, ge=1, le=2**31 - 1)
+
+
 class EvaluationCreate(WireModel):
     """What a model was measured to be worth on a surface, on a window of the timeline."""
 
@@ -215,9 +227,16 @@ class EvaluationCreate(WireModel):
     rows: int = Field(ge=1)
     metrics: dict[str, float] = Field(examples=[{"ne": 0.87, "auc": 0.75}])
     variant: str = Field(
-        default="", examples=["tae", "tae int8"], description="what the model reads, and how"
+        default="",
+        examples=["tae"],
+        description="what the model reads, and how; how that is stored belongs to ``reads``",
     )
     seed: int | None = None
+    reads: list[SpaceRead] = Field(
+        default=[],
+        max_length=16,
+        description="the spaces it read: from these follows what a storage costs in NE",
+    )
 
 
 class Evaluation(EvaluationCreate):
@@ -250,6 +269,28 @@ class TransferRatio(WireModel):
     )
     ratio_std: float | None = Field(description="sample standard deviation over seeds; None with one seed")
     reason: str | None = None
+
+
+class NeCost(WireModel):
+    """NE of an expert that reads vectors of one storage, minus that of the same expert on another.
+
+    NE are means over the seeds that both sides have.
+    """
+
+    storage: Dtype = Field(examples=["int8"])
+    against: Dtype = Field(description="float32 where it was evaluated, else float16")
+    surface: str
+    task: str
+    expert: str = Field(examples=["action-ranker"])
+    variant: str
+    spaces: list[str] = Field(examples=[["item", "user"]], description="what it read, all of that storage")
+    window_start: datetime
+    window_end: datetime
+    ne: float
+    ne_against: float
+    cost: float = Field(description="ne - ne_against; above 0: the storage costs")
+    cost_std: float | None = Field(description="sample standard deviation over seeds; None with one seed")
+    seeds: int = Field(description="pairs of evaluations with the same seed")
 
 
 class WhoAmI(WireModel):

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from bedplate.wire.common import Key, Name, Time, WireModel
 from bedplate.wire.filters import Filter
-from bedplate.wire.registry import Dtype, KeyType, Metric
+from bedplate.wire.registry import Dtype, KeyType, Metric, NeCost
 from bedplate.wire.shards import SHARDS_MAX, ShardsAnswered
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
@@ -65,6 +65,22 @@ class Snapshot(WireModel):
     shards: int = Field(default=1, description="parts that different store processes may serve")
     job: str | None
     published_at: datetime
+
+
+class StorageCost(WireModel):
+    """What storing the vectors of a space as one dtype takes and costs, as far as it was measured."""
+
+    dtype: Dtype
+    row_bytes: int = Field(description="of a vector, without its key")
+    space: str | None = Field(
+        description="one that is stored so: this, or the newest of a version with the same weights"
+    )
+    snapshot: int | None = Field(description="its published snapshot")
+    rows: int | None
+    bytes: int | None = Field(description="of that snapshot, its index included")
+    compression: Compression | None = Field(description="error and recall, of int8 and int4")
+    ne: list[NeCost] = Field(description="of every expert that was evaluated on this dtype and a finer one")
+    unmeasured: list[str] = Field(description="what is not known yet, and how to measure it")
 
 
 class SpaceFile(WireModel):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bedplate import Client, TrainingSetData
-from bedplate.wire.registry import EvaluationCreate
+from bedplate.wire.registry import EvaluationCreate, SpaceRead
 from bedplate.wire.serving import RankAnswer
 from bedplate.wire.store import TrainingSet, TrainingSetCreate
 from bedplate_modeling.expert import ExpertModel
@@ -133,7 +133,7 @@ class SurfaceTeam:
             result.where_found = {key: Score.of(label[found], first[key][found]) for key in ("b", "c", "e")}
         for version in self.versions:
             result.foundation[version] = Score.of(label, data.predictions(version))
-        self._record(result, window, task)
+        self._record(result, {variant.key: variant.version for variant in variants}, window, task)
         return result
 
     def served_difference(
@@ -158,8 +158,18 @@ class SurfaceTeam:
                 largest = max(largest, abs(answer.scores[position] - value))
         return len(answered), largest
 
-    def _record(self, result: SurfaceResult, window: tuple[datetime, datetime], task: str) -> None:
-        def record(subject: str, score: Score, variant: str, seed: int | None) -> None:
+    def _record(
+        self,
+        result: SurfaceResult,
+        read: Mapping[str, str | None],
+        window: tuple[datetime, datetime],
+        task: str,
+    ) -> None:
+        """``read``: variant key -> the foundation version whose TAE it reads."""
+
+        def record(
+            subject: str, score: Score, variant: str, seed: int | None, reads: list[SpaceRead]
+        ) -> None:
             self.client.evaluations.record(
                 EvaluationCreate(
                     subject=subject,
@@ -171,13 +181,15 @@ class SurfaceTeam:
                     metrics={"ne": score.ne, "auc": score.auc},
                     variant=variant,
                     seed=seed,
+                    reads=reads,
                 )
             )
 
         for version, own in result.foundation.items():
-            record(version, own, "foundation", None)
+            record(version, own, "foundation", None, [])
         for key, number in self.published.items():
-            record(f"{self.surface}-ranker@{number}", result.scores[key][0], "tae", 0)
+            reads = [SpaceRead(space=f"{read[key]}/tae")]
+            record(f"{self.surface}-ranker@{number}", result.scores[key][0], "tae", 0, reads)
 
 
 def _share_of(rows: int, advance: Callable[[int], None]) -> Callable[[TrainingProgress], None]:

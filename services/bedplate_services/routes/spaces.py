@@ -30,6 +30,7 @@ from bedplate.wire.store import (
     OpenReader,
     Snapshot,
     Space,
+    StorageCost,
     UpsertRequest,
     WriteAnswer,
 )
@@ -39,6 +40,7 @@ from bedplate_services.auth import Caller
 from bedplate_services.openapi import bulk_body, problem_responses
 from bedplate_services.routes.common import House, PathName, page
 from bedplate_services.searches import matrix
+from bedplate_services.storage_costs import costs_of
 from bedplate_services.version_spaces import resolve, signature_of, space_of
 from bedplate_store import embedding_jobs, jobs, reader_processes, snapshots, spaces
 from bedplate_store.jobs import PartitionSpec, Stage
@@ -92,6 +94,19 @@ def list_snapshots(house: House, version: Resolved, space: PathName) -> Page[Sna
     space_of(house, version, space)
     with house.store.read() as session:
         return page(snapshots.list_snapshots(session, version.foundation, version.version, space))
+
+
+@router.get(
+    _SPACE + "/storage-costs",
+    summary="Tell what each way of storing a space costs",
+    responses=problem_responses(409),
+)
+def storage_costs(house: House, version: Resolved, space: PathName) -> Page[StorageCost]:
+    """One for each dtype: bytes, error and recall as measured, and the NE of the experts that were evaluated
+    on it, minus theirs on float32 or float16. What was not measured is said, and how to measure it.
+    """
+    space_of(house, version, space)
+    return page(costs_of(house, version, space))
 
 
 @router.get(

@@ -53,6 +53,11 @@ def test_record_and_list(trained):
         ("core@1", {"seed": 2**64}, InvalidRequest),
         ("core@1", {"rows": 2**64}, InvalidRequest),
         ("core@1", {"variant": "\x00"}, InvalidRequest),
+        ("ranker@1", {"reads": [{"space": "core@1/item"}, {"space": "core@01/item"}]}, InvalidRequest),
+        ("ranker@1", {"reads": [{"space": "core@production/item"}]}, InvalidRequest),
+        ("ranker@1", {"reads": [{"space": "core@1"}]}, InvalidRequest),
+        ("ranker@1", {"reads": [{"space": "core@1/user"}]}, NotFound),
+        ("ranker@1", {"reads": [{"space": "core@9/item"}]}, NotFound),
     ],
 )
 def test_evaluations_that_are_refused(trained, subject, members, error):
@@ -77,3 +82,34 @@ def test_transfer_between(trained):
         for old, new, surface in (("core@1", "core@9", "feed"), ("core@1", "core@2", "nowhere")):
             with pytest.raises(NotFound):
                 evaluations.transfer_between(session, surface, old, new)
+
+
+def test_what_was_read_is_kept_with_the_storage_that_was_meant(trained):
+    reads = [
+        {"space": "core@1/tae", "storage": "int8", "snapshot": 4},
+        {"space": "core@01/item"},
+    ]
+    recorded = _record(trained, "ranker@1", reads=reads)
+    assert [read.model_dump() for read in recorded.reads] == [
+        {"space": "core@1/item", "storage": "float16", "snapshot": None},
+        {"space": "core@1/tae", "storage": "int8", "snapshot": 4},
+    ]
+    plain = _record(trained, "ranker@1")
+    assert plain.reads == []
+    with trained.database.read() as session:
+        assert evaluations.list(session, surface="feed") == [recorded, plain]
+        assert evaluations.list(session, subject="core@1") == []
+
+
+def test_ne_of_storages_counts_versions_of_the_same_weights_as_one(trained):
+    again = trained.ready(1)  # the weights of core@1
+    _record(trained, "ranker@1", 0.80, reads=[{"space": "core@1/item"}])
+    for space, ne in ((f"{again.reference}/item", 0.82), ("core@2/item", 0.99)):
+        _record(trained, "ranker@2", ne, reads=[{"space": space, "storage": "int8"}])
+    with trained.database.read() as session:
+        for version in (trained.get(1), again):
+            (found,) = evaluations.ne_of_storages(session, version, "item")
+            assert (found.storage, found.against) == ("int8", "float16")
+            assert found.cost == pytest.approx(0.02)
+        assert evaluations.ne_of_storages(session, trained.get(2), "item") == []
+        assert evaluations.ne_of_storages(session, again, "tae") == []

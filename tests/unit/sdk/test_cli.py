@@ -54,6 +54,7 @@ LISTS = {
     "evaluations list": "evaluations",
     "spaces list": "spaces",
     "spaces snapshots core@7/item": "spaces/core@7/item/snapshots",
+    "spaces storage-costs core@7/item": "spaces/core@7/item/storage-costs",
     "spaces readers core@7/item": "spaces/core@7/item/readers",
     "jobs list": "jobs",
 }
@@ -402,3 +403,50 @@ def test_a_file_that_cannot_be_written_is_named_without_a_traceback(platform, ru
     code, _, err = run("versions", "download", "core@7", str(tmp_path / "taken"))
     assert code == 1
     assert str(tmp_path / "taken") in err
+
+
+def test_storage_costs_stand_side_by_side_and_what_is_missing_is_said(platform, run):
+    ne = {
+        "storage": "int8",
+        "against": "float16",
+        "surface": "feed",
+        "task": "label",
+        "expert": "feed-ranker",
+        "variant": "vectors",
+        "spaces": ["item", "user"],
+        "window_start": CREATED,
+        "window_end": CREATED,
+        "ne": 0.8714,
+        "ne_against": 0.871,
+        "cost": 0.0004,
+        "cost_std": 0.0002,
+        "seeds": 3,
+    }
+    unknown = {"space": None, "snapshot": None, "rows": None, "bytes": None, "compression": None, "ne": []}
+    byte = {
+        "dtype": "int8",
+        "row_bytes": 66,
+        "space": "core@8/item",
+        "snapshot": 1,
+        "rows": 10,
+        "bytes": 760,
+        "compression": {
+            "rows": 10,
+            "relative_error_mean": 0.0064,
+            "relative_error_p99": 0.01,
+            "recall_at_10": 0.98,
+        },
+        "ne": [ne, {**ne, "expert": "other", "cost_std": None, "seeds": 1}],
+        "unmeasured": [],
+    }
+    nibble = {"dtype": "int4", "row_bytes": 36, **unknown, "unmeasured": ["Publish it."]}
+    costs = {"items": [byte, nibble], "next": None}
+    platform.on("GET /v1/spaces/core@7/item/storage-costs", httpx.Response(200, json=costs))
+    code, out, err = run("spaces", "storage-costs", "core@7/item")
+    assert code == 0
+    assert "+0.00040 +- 0.00020 (feed-ranker, 3 seeds, against float16)" in out
+    assert "+0.00040 (other, 1 seed, against float16)" in out
+    assert "0.0064" in out
+    assert err == "int4: Publish it.\n"
+    code, out, err = run("spaces", "storage-costs", "core@7/item", "--json")
+    assert (json.loads(out), err) == (costs["items"], "")
