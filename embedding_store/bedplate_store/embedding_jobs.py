@@ -82,7 +82,8 @@ def survey_attributes(
 ) -> dict[str, str]:
     """The attributes that an embed job writes, and their types; where there are any, it reads all features.
 
-    A request that names none takes those that the space has, so that filters go on working; users have none.
+    A request that names none takes those that the space has, and in a space that has none yet those of the
+    version before: filters go on working when an alias moves. Users have none.
 
     Raises:
         InvalidRequest: attributes of users, a feature that no item has, a name that is not allowed.
@@ -94,10 +95,14 @@ def survey_attributes(
                 f"{version}/{space} holds users, who have no features: leave attributes out."
             )
         return {}
-    row = spaces.find_row(session, SpaceKey(version.foundation, version.number or 0, space))
+    key = SpaceKey(version.foundation, version.number or 0, space)
+    row = spaces.find_row(session, key)
     known = {} if row is None else row.attributes
-    names = sorted(known) if request.attributes is None else request.attributes
-    return item_attributes.survey(session, names, known)
+    if request.attributes is not None:
+        return item_attributes.survey(session, request.attributes, known)
+    if known:
+        return item_attributes.survey(session, sorted(known), known)
+    return item_attributes.survey(session, spaces.attributes_before(session, key), {}, required=False)
 
 
 def plan_embed(

@@ -23,10 +23,14 @@ _KINDS = {NoneType: _NULL, bool: "bool", int: "int64", float: "float64", str: "s
 _TEXTS = frozenset({str, NoneType})
 
 
-def survey(session: ReadSession, names: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+def survey(
+    session: ReadSession, names: Sequence[str], known: Mapping[str, str], *, required: bool = True
+) -> dict[str, str]:
     """The types of the features ``names``, by reading the whole catalogue once.
 
-    ``known``: the attributes that the space has; a feature keeps the type it has there.
+    Args:
+        known: the attributes that the space has; a feature keeps the type it has there.
+        required: whether each must be a feature of some item; else those that are not are left out.
 
     Raises:
         InvalidRequest: a name that is not allowed, too many, or a feature that no item has.
@@ -45,7 +49,11 @@ def survey(session: ReadSession, names: Sequence[str], known: Mapping[str, str])
         for name, kinds in seen.items():
             for key, document in zip(keys, features, strict=True):
                 kinds.setdefault(_kind(document.get(name)), key)
-    return {name: _decided(name, seen[name], known.get(name)) for name in wanted}
+    return {
+        name: _decided(name, seen[name], known.get(name))
+        for name in wanted
+        if required or seen[name].keys() - {_NULL}
+    }
 
 
 def agreed(found: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:

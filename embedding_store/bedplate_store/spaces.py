@@ -115,6 +115,17 @@ def space_row(session: ReadSession, key: SpaceKey, *, lock: bool = False) -> Spa
     return row
 
 
+def attributes_before(session: ReadSession, key: SpaceKey) -> list[str]:
+    """The attributes, by name, that the space had in the newest earlier version in which it had any."""
+    query = select(SpaceRow.attributes).where(
+        SpaceRow.foundation == key.foundation,
+        SpaceRow.space == key.space,
+        SpaceRow.version < key.version,
+    )
+    earlier = session.scalars(query.order_by(SpaceRow.version.desc()))
+    return sorted(next((attributes for attributes in earlier if attributes), {}))
+
+
 def pending_rows(session: ReadSession, row: SpaceRow) -> int:
     """Rows and tombstones of the writes that the space's snapshot does not hold yet."""
     snapshot = None if row.snapshot is None else session.get(SnapshotRow, (row.id, row.snapshot))

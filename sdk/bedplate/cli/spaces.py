@@ -287,7 +287,7 @@ def embed(
         list[str] | None,
         typer.Option(
             help="A feature of the items that searches may filter by; may be repeated. Default: those that "
-            "the space has."
+            "the space has, or else had in the version before."
         ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Stay until the snapshot is published.")] = True,

@@ -344,7 +344,7 @@ class Spaces(Namespace[RunnerT]):
 
         With an ``idempotency_key`` the same request gives the same job. ``attributes`` of the request name
         features of the items to filter by, e.g. ``EmbedRequest(attributes=("genres", "year"))``; without them
-        the job keeps those that the space has.
+        the job keeps those that the space has, or else had in the version before.
 
         Raises:
             InvalidRequest: no item has such a feature, or the space holds users.

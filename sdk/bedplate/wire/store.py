@@ -239,7 +239,7 @@ class EmbedRequest(WireModel):
         default=None,
         max_length=64,
         description="items: features of the catalogue that searches may filter by; null: those that the "
-        "space has",
+        "space has, or else had in the version before",
         examples=[["genres", "year"]],
     )
     idempotency_key: str | None = Field(default=None, max_length=128)

@@ -203,7 +203,7 @@ def test_a_newer_schema_is_fine_as_long_as_it_holds_what_this_release_reads(
     ("name", "change", "lacks"),
     [
         ("registry", "ALTER TABLE teams DROP COLUMN description", "teams.description"),
-        ("registry", "DROP TABLE evaluations", "evaluations"),
+        ("registry", "DROP TABLE evaluation_reads", "evaluation_reads"),
         ("store", "ALTER TABLE spaces DROP COLUMN wanted_until", "spaces.wanted_until"),
         ("store", "DROP TABLE outbox", "outbox"),
     ],

@@ -45,12 +45,12 @@ def put(bench: Any, films: dict[str, dict[str, Any]]) -> None:
         )
 
 
-def survey(bench: Any, *names: str, **given: Any) -> dict[str, str]:
+def survey(bench: Any, *names: str, version: VersionReference = CORE_1, **given: Any) -> dict[str, str]:
     signature = given.get("signature", ITEM)
     request = EmbedRequest(attributes=names if names else None)
     with bench.workplace.store.read() as session:
         return embedding_jobs.survey_attributes(
-            session, version=CORE_1, space=signature.entity, signature=signature, request=request
+            session, version=version, space=signature.entity, signature=signature, request=request
         )
 
 
@@ -111,6 +111,27 @@ def test_an_embedding_that_names_no_attributes_keeps_those_of_the_space(bench: A
     put(bench, {"item-12": {"genres": ["Drama"], "year": 1999}, "item-11": {"genres": None}})
     finished(bench, plan(bench, survey(bench)))
     assert found(bench, tmp_path) == ["item-12", *DRAMAS_OF_THE_NINETIES[1:]]
+
+
+def test_a_new_version_begins_with_the_attributes_of_the_one_before(bench: Any) -> None:
+    """So that a search by alias may filter as before when the alias moves; what no item has is left out."""
+    newest = VersionReference("core", "9")
+    put(bench, FILMS)
+    assert survey(bench, version=newest) == {}
+    for number, names in ((1, ("genre",)), (3, ("year", "mood")), (4, ()), (10, ("genres",))):
+        with bench.workplace.store.write() as session:
+            key = SpaceKey("core", number, "item")
+            spaces.ensure_space(session, **key._asdict(), signature=ITEM, team="core-team", now=bench.clock())
+            spaces.space_row(session, key).attributes = dict.fromkeys(names, "string")
+    assert survey(bench, version=newest) == {"year": "int64"}
+    assert survey(bench, "genres", version=newest) == {"genres": "list<string>"}
+    assert survey(bench, version=VersionReference("core", "2")) == {"genre": "int64"}
+    assert survey(bench, version=VersionReference("other", "9")) == {}
+    with bench.workplace.store.read() as session:
+        nothing = embedding_jobs.survey_attributes(
+            session, version=newest, space="item", signature=ITEM, request=EmbedRequest(attributes=())
+        )
+    assert nothing == {}
 
 
 @pytest.mark.usefixtures("foundation")

@@ -15,6 +15,7 @@ from bedplate_store.database import HISTORY as STORE
 RELEASED = {
     "registry": {
         "0001_registry.py": "e7606b8bed9640e21c36b009be597abe21968b18bb39823851dfc99fa846feb2",
+        "0002_evaluation_reads.py": "69a124629191739bd5ffd20c175d076fbe5b9c8b18b518acb3f22b443c9e644e",
     },
     "store": {
         "0001_spaces.py": "e9fb32f07868dec5a3d4c20d6280a6eecb86a015009159dd9153adef7f65d888",
