@@ -3,18 +3,20 @@
 #   docker build --target api --tag bedplate-api .
 #   docker build --target worker-gpu --tag bedplate-worker-gpu .
 #
-# `inference` and `worker-cpu` hold PyTorch's CPU build, which lies on an index of PyTorch's own: a pip.conf that names it
-# (extra-index-url, or find-links to a folder) is given as a secret, and stays out of the image. A mirror is named likewise.
-#
-#   docker build --target inference --secret id=pip,src=pip.conf --tag bedplate-inference .
+# PyTorch's CPU build comes from PyTorch's own index, everything else from uv's default. Behind a mirror give uv.toml and
+# pip.conf as secrets (`--secret id=uv,src=uv.toml --secret id=pip,src=pip.conf`); they stay out of the image.
 
 ARG PYTHON_IMAGE=python:3.11.17-slim-trixie@sha256:45037981b62b34b44602584fccbc4d884d5f7dc92c7ee86bb38a698a79fe1e51
 
-# Bedplate itself, as a wheel.
-FROM ${PYTHON_IMAGE} AS wheel
+# uv and hatchling, by hash like all others.
+FROM ${PYTHON_IMAGE} AS tools
 WORKDIR /src
-COPY deploy/build.sh deploy/build.sh
 COPY deploy/locks/build.txt deploy/locks/build.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m pip install --no-cache-dir --require-hashes --only-binary :all: --requirement deploy/locks/build.txt
+
+# Bedplate itself.
+FROM tools AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY sdk sdk
 COPY modeling modeling
@@ -22,29 +24,30 @@ COPY registry registry
 COPY embedding_store embedding_store
 COPY workers workers
 COPY services services
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/build.sh /dist
+RUN python -m hatchling build --target wheel --directory /dist
 
-# One environment per kind of image, below /opt/bedplate.
-FROM ${PYTHON_IMAGE} AS packages
-WORKDIR /src
+# One environment for each lock.
+FROM tools AS packages
 COPY deploy/install.sh deploy/install.sh
+COPY --from=wheel /dist /dist
 
 FROM packages AS packages-api
 COPY deploy/locks/api.txt deploy/locks/api.txt
-COPY --from=wheel /dist /dist
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/api.txt /opt/bedplate /dist/*.whl
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh deploy/locks/api.txt /opt/bedplate /dist/*.whl
 
 FROM packages AS packages-cpu
+ENV UV_TORCH_BACKEND=cpu
 COPY deploy/locks/cpu.txt deploy/locks/cpu.txt
-COPY --from=wheel /dist /dist
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/cpu.txt /opt/bedplate /dist/*.whl
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh deploy/locks/cpu.txt /opt/bedplate /dist/*.whl
 
 FROM packages AS packages-gpu
 COPY deploy/locks/gpu.txt deploy/locks/gpu.txt
-COPY --from=wheel /dist /dist
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf deploy/install.sh deploy/locks/gpu.txt /opt/bedplate /dist/*.whl
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh deploy/locks/gpu.txt /opt/bedplate /dist/*.whl
 
-# What all images share. Nothing below writes outside /tmp, /var/cache/bedplate and /var/lib/bedplate, so that the root
+# What all images share. Nothing below writes outside /tmp, /var/cache/bedplate and /var/spool/bedplate, so that the root
 # file system may be read-only; no package manager for Python is left, and the base image has no compiler.
 FROM ${PYTHON_IMAGE} AS runtime
 ARG VERSION=0.1.0
@@ -59,14 +62,14 @@ RUN python -m pip uninstall --yes --root-user-action=ignore setuptools wheel pip
     && groupadd --gid 10001 bedplate \
     && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin bedplate \
     && install --directory --owner bedplate --group bedplate --mode 0750 \
-        /var/cache/bedplate /var/lib/bedplate /var/lib/bedplate/spool
+        /var/cache/bedplate /var/spool/bedplate
 ENV PATH=/opt/bedplate/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     HOME=/tmp \
     BEDPLATE_CACHE_DIR=/var/cache/bedplate \
-    BEDPLATE_SPOOL_DIR=/var/lib/bedplate/spool \
+    BEDPLATE_SPOOL_DIR=/var/spool/bedplate \
     BEDPLATE_HOST=0.0.0.0 \
     BEDPLATE_INFERENCE_HOST=0.0.0.0 \
     BEDPLATE_STORE_NODE_HOST=0.0.0.0 \

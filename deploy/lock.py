@@ -20,13 +20,15 @@ LOCKS = ROOT / "deploy" / "locks"
 EXTRAS = {"api": ("server", "index"), "cpu": ("server", "cpu"), "gpu": ("server", "gpu")}
 """Of each lock of images: the extras of pyproject.toml that they hold."""
 BUILD = "build"
-"""The lock of the tools that build the wheel."""
+"""The lock of the tools that build the wheel and install the others."""
 
 
 def build_requirements() -> list[str]:
-    """What pyproject.toml says Bedplate is built with."""
+    """What images are built with: pyproject.toml's build system, and uv as its extra ``dev`` has it."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return list(document["build-system"]["requires"])
+    development = document["project"]["optional-dependencies"]["dev"]
+    [uv] = [text for text in development if text.partition(">")[0] == "uv"]
+    return [*document["build-system"]["requires"], uv]
 
 
 def lock(name: str, arguments: list[str]) -> None:
@@ -35,7 +37,7 @@ def lock(name: str, arguments: list[str]) -> None:
     Raises:
         subprocess.CalledProcessError: uv found no solution; it said why.
     """
-    wanted = "the build system" if name == BUILD else ", ".join(EXTRAS[name])
+    wanted = "the build system, uv" if name == BUILD else ", ".join(EXTRAS[name])
     source = [f"--extra={extra}" for extra in EXTRAS.get(name, ())]
     path = LOCKS / f"{name}.txt"
     command = [
