@@ -25,6 +25,7 @@ from bedplate_store.segments import Segment
 EXACT_ROWS = 4_096
 """So many selected rows are scanned sooner than an index is searched for them."""
 EF_MAX = 4_096
+_WIDENED_BY = 8
 
 
 class FlatIndex:
@@ -89,23 +90,40 @@ class FaissIndex:
                 among = None
             elif ef is None and not self._effort(k, recall, among).reached:
                 return self._exact.search(queries_QD, k, among)
-        return self._search(queries_QD, k, self._parameters(k, ef, recall, among), among)
+        scores, rows = self._ranked(queries_QD, k, self._parameters(k, ef, recall, among))
+        needed = min(k, self.rows if among is None else among.count)
+        if len(rows) and needed and rows[:, needed - 1].min() < 0:
+            short = rows[:, needed - 1] < 0
+            tried = self._effort(k, recall, among).ef if ef is None else min(ef, self._ef_max)
+            scores[short], rows[short] = self._widened(queries_QD[short], k, needed, tried, recall, among)
+        return scores, rows
 
     def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
         """Search at exactly this effort, and make up for nothing it misses: what tuning measures."""
         return self._ranked(queries_QD, k, self._parameters_of(effort, k, None))
 
-    def _search(
-        self, queries_QD: NDArray[np.float32], k: int, parameters: Any, among: RowSelection | None
+    def _widened(
+        self,
+        queries_QD: NDArray[np.float32],
+        k: int,
+        needed: int,
+        tried: int,
+        recall: float | None,
+        among: RowSelection | None,
     ) -> tuple[Scores, Rows]:
-        scores, rows = self._ranked(queries_QD, k, parameters)
-        needed = min(k, self.rows if among is None else among.count)
-        if len(rows) and needed and rows[:, needed - 1].min() < 0:
-            # It could not reach enough of the selected rows (a neighbourhood deleted as a whole).
-            short = rows[:, needed - 1] < 0
-            scan = flat_rows(self._segment.scan, self._metric, self._segment.info.storage)
-            scores[short], rows[short] = scan.search(queries_QD[short], k, among)
-        return scores, rows
+        """Search again where effort ``tried`` reached fewer than ``needed`` rows: lists are short, or a
+        neighbourhood is deleted as a whole. A scan is the last resort: it takes longer than all of this.
+        """
+        ef, enough = tried, False
+        while ef < self._ef_max:
+            ef = min(_WIDENED_BY * ef, self._ef_max)
+            scores, rows = self._ranked(queries_QD, k, self._parameters(k, ef, recall, among))
+            # What is just enough lies at the rim of what was searched; nearer rows may lie beyond.
+            if enough or (ef == self._ef_max and rows[:, needed - 1].min() >= 0):
+                return scores, rows
+            enough = bool(rows[:, needed - 1].min() >= 0)
+        scan = flat_rows(self._segment.scan, self._metric, self._segment.info.storage)
+        return scan.search(queries_QD, k, among)
 
     def _ranked(self, queries_QD: NDArray[np.float32], k: int, parameters: Any) -> tuple[Scores, Rows]:
         if not isinstance(self._exact, CompressedRows):

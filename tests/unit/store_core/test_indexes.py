@@ -19,7 +19,9 @@ from bedplate_store.indexes import (
     open_index,
     searching,
 )
+from bedplate_store.indexes.efforts import Effort
 from bedplate_store.indexes.faiss_views import FlatRows
+from bedplate_store.indexes.searching import FaissIndex
 from bedplate_store.indexes.tuning import hold_back
 from bedplate_store.mapping import sha256_file
 from bedplate_store.objects import LocalObjectStore
@@ -266,6 +268,30 @@ def test_rows_that_are_not_selected_never_appear_and_there_are_still_k(
     assert mask[rows[rows >= 0]].all()
     if alive <= (20 if gathers else 3):
         assert np.allclose(scores, scan(queries, segment.vectors, metric, 10, ~mask)[0], atol=1e-3)
+
+
+def test_where_a_neighbourhood_is_gone_the_search_widens_before_all_rows_are_scanned(
+    make: Callable[..., Segment], build: Callable[..., BuiltIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "EXACT_ROWS", 0)
+    segment = make(dim=32)
+    index = _opened(build("ivf", "l2", dim=32), segment, "l2")
+    assert isinstance(index, FaissIndex)
+    queries = make(seed=1, dim=32).vectors[:100].astype(np.float32)
+    effort = Effort(index.parameters["ef"], index.parameters["refine_factor"])
+    _, reached = index.search_with(queries, ROWS, effort)
+
+    def scanned(_: Segment) -> None:
+        raise AssertionError("every row was scanned")
+
+    monkeypatch.setattr(Segment, "scan", property(scanned))
+    hits = []
+    for query, gone in zip(queries, reached, strict=True):
+        living = np.ones(ROWS, np.bool_)
+        living[gone[gone >= 0]] = False
+        scores, _ = index.search(query[None], 10, ef=effort.ef, among=RowSelection.of(living))
+        hits.append(scores >= scan(query[None], segment.vectors, "l2", 10, ~living)[0][:, 9:] - 1e-3)
+    assert np.mean(hits) >= 0.95
 
 
 @KINDS
