@@ -37,6 +37,11 @@
   "BEDPLATE_PUBLIC_URL" (include "bedplate.url" (dict "root" . "name" "api" "port" .Values.api.service.port))
   "BEDPLATE_INFERENCE_URL" (include "bedplate.url" (dict "root" . "name" "inference" "port" .Values.inference.service.port))
 -}}
+{{- if eq .Values.broker.type "redis" -}}
+{{- $_ := set $settings "BEDPLATE_VISIBILITY_TIMEOUT_SECONDS" (toString .Values.broker.visibilityTimeout) -}}
+{{- else -}}
+{{- $_ := set $settings "BEDPLATE_QUEUE_TYPE" .Values.broker.queueType -}}
+{{- end -}}
 {{- if .Values.objectStore.region -}}
 {{- $_ := set $settings "BEDPLATE_S3_REGION" .Values.objectStore.region -}}
 {{- end -}}

@@ -1,0 +1,167 @@
+"""Values that do not go together are refused, by name and with the mend."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart.rendering import CHART, Helm, HelmFailed, Render, value_arguments
+
+PRODUCTION = ["production"]
+LET_THROUGH = {"beat", "registry", "console"}
+REFUSED: list[tuple[list[str], dict[str, Any], str]] = [
+    (["tryout"], {"beat": {"replicas": 1}}, "beat: there is no Celery beat; .* use `reconciler`"),
+    (["tryout"], {"registry": {}}, "registry: .* use `api`"),
+    (["tryout"], {"console": {}}, "console: there is no console yet"),
+    (
+        ["tryout"],
+        {"database.mode": "external"},
+        r"set database.existingSecret to a Secret with registry-url and",
+    ),
+    (["tryout"], {"broker.mode": "external"}, r"set broker.existingSecret to a Secret with url"),
+    (["tryout"], {"objectStore.mode": "external"}, r"set objectStore.existingSecret to .* access-key and"),
+    (["tryout"], {"objectStore.mode": "external"}, r"set objectStore.endpoint, such as https://"),
+    (
+        ["tryout"],
+        {"objectStore.endpoint": "http://x"},
+        "objectStore.endpoint: .* set objectStore.mode=external",
+    ),
+    (["tryout"], {"database.existingSecret": "x"}, "database.existingSecret: .* set database.mode=external"),
+    (["tryout"], {"broker.type": "amqp"}, "broker.type=amqp: the bundled broker is Valkey; set broker.mode"),
+    (["tryout"], {"migrations.mode": "hook"}, "set migrations.mode=job or database.mode=external"),
+    (["tryout"], {"migrations.mode": "hook"}, "set migrations.mode=job or objectStore.mode=external"),
+    (["tryout"], {"migrations.mode": "hook"}, "set migrations.mode=job or admin.existingSecret"),
+    (["tryout"], {"profile": "production"}, "profile=production: set database.mode=external"),
+    (["tryout"], {"profile": "production"}, "profile=production: set broker.mode=external"),
+    (["tryout"], {"profile": "production"}, "profile=production: set objectStore.mode=external"),
+    (["tryout"], {"profile": "production"}, "profile=production: set admin.existingSecret"),
+    (PRODUCTION, {"store.existingSecret": ""}, "profile=production: set store.existingSecret"),
+    (PRODUCTION, {"api.replicas": 1}, "profile=production: set api.replicas to 2 or more"),
+    (PRODUCTION, {"inference.replicas": 1}, "profile=production: set inference.replicas to 2"),
+    (PRODUCTION, {"generatedSecrets.seed": "x" * 40}, "take generatedSecrets.seed out"),
+    (
+        ["keda-production"],
+        {"autoscaling.api.minReplicas": 1},
+        "profile=production: set autoscaling.api.minReplicas to 2 or more",
+    ),
+    (
+        ["keda-production"],
+        {"autoscaling.keda.source": "postgresql"},
+        "set autoscaling.keda.existingSecret to a Secret whose key keda-url",
+    ),
+    (
+        ["keda-production"],
+        {"autoscaling.keda.prometheus.serverAddress": ""},
+        "set autoscaling.keda.prometheus.serverAddress",
+    ),
+    (["hpa"], {"autoscaling.workers.gpu.minReplicas": 0}, "0 is for workers with autoscaling.engine=keda"),
+    (["keda"], {"autoscaling.api.minReplicas": 0}, "autoscaling.api.minReplicas: 0 is for workers"),
+    (["hpa"], {"autoscaling.inference.minReplicas": 9}, "minReplicas 9 is more than maxReplicas 6; lower it"),
+    (
+        ["tryout"],
+        {"workers.cpu.queues": ["cpu"]},
+        "nobody takes work from the queue gpu; add it to workers.cpu",
+    ),
+    (["tryout"], {"workers.cpu.enabled": False}, "nobody takes work from the queue cpu"),
+    (["tryout"], {"api.shutdown.gracePeriodSeconds": 24}, r"api.shutdown.*need 25 s .*; raise it or lower"),
+    (["tryout"], {"exposure.ingress.enabled": True}, "set exposure.ingress.apiHost, inferenceHost, or both"),
+    (["gpu"], {"exposure.gateway.parentRefs": []}, "set exposure.gateway.parentRefs"),
+    (
+        ["gpu"],
+        {"exposure.gateway.apiHost": "inference.bedplate.example.com"},
+        "give .*apiHost and .* two names",
+    ),
+    (PRODUCTION, {"networkPolicy.egress.to": []}, "set networkPolicy.egress.to"),
+    (PRODUCTION, {"networkPolicy.metricsFrom": []}, "set networkPolicy.metricsFrom"),
+    (
+        ["tryout"],
+        {"image.digests.console": f"sha256:{'0' * 64}"},
+        "image.digests.console: there is no such image",
+    ),
+    (["tryout"], {"generatedSecrets.seed": "short"}, "generatedSecrets.seed: .* 32 random characters"),
+    (
+        ["tryout"],
+        {"podDefaults.extraEnv": {"BEDPLATE_HOST": "x"}},
+        "extraEnv.BEDPLATE_HOST: the chart sets it",
+    ),
+    (["tryout"], {"api.extraEnv": {"OMP_NUM_THREADS": "2"}}, "extraEnv.OMP_NUM_THREADS: the chart sets it"),
+    (
+        ["tryout"],
+        {"settings": {"BEDPLATE_OBJECTS_URL": "x"}},
+        "settings.BEDPLATE_OBJECTS_URL: the chart decides",
+    ),
+]
+AGAINST_THE_SCHEMA: list[tuple[dict[str, Any], str]] = [
+    ({"api.repliccas": 3}, "'/api': additional properties 'repliccas' not allowed"),
+    ({"databse": {}}, "additional properties 'databse' not allowed"),
+    ({"profile": "prod"}, "'/profile': value must be one of 'tryout', 'production'"),
+    ({"api.replicas": "3"}, "'/api/replicas': got string, want integer"),
+    ({"api.replicas": 0}, "'/api/replicas'"),
+    ({"api.resources.requests.memory": "1 GB"}, "'/api/resources/requests/memory'"),
+    ({"image.digests.api": "0.1.0"}, "'/image/digests/api'"),
+    ({"settings": {"LOG_LEVEL": "INFO"}}, "invalid propertyName 'LOG_LEVEL'"),
+    (
+        {"podDefaults.extraEnv": [{"name": "A", "value": "b"}]},
+        "'/podDefaults/extraEnv': got array, want object",
+    ),
+    ({"objectStore.bucket": "No_Such"}, "'/objectStore/bucket'"),
+    ({"exposure.apiUrl": "bedplate.example.com"}, "'/exposure/apiUrl'"),
+    ({"workers.cpu.queues": ["io"]}, "'/workers/cpu/queues/0'"),
+]
+
+
+@pytest.mark.parametrize(("values", "sets", "reason"), REFUSED, ids=[reason[:50] for _, _, reason in REFUSED])
+def test_what_does_not_go_together_is_refused(
+    render: Render, values: list[str], sets: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(HelmFailed, match=reason):
+        render(values, sets)
+
+
+@pytest.mark.parametrize(("sets", "reason"), AGAINST_THE_SCHEMA)
+def test_the_schema_names_what_it_does_not_know(render: Render, sets: dict[str, Any], reason: str) -> None:
+    with pytest.raises(HelmFailed) as refused:
+        render(["tryout"], sets)
+    assert reason in str(refused.value)
+
+
+def test_every_fault_is_told_at_once(render: Render) -> None:
+    with pytest.raises(HelmFailed) as refused:
+        render(["tryout"], {"profile": "production", "beat": {}, "api.shutdown.gracePeriodSeconds": 1})
+    assert str(refused.value).count("\n- ") >= 8
+
+
+def test_charts_that_hold_this_one_may_put_anything_into_global(render: Render) -> None:
+    assert render(["tryout"], {"global": {"anything": {"at": ["all"]}}})
+
+
+def test_the_schema_is_closed_wherever_the_values_are_not_a_map_of_the_users(helm: Helm) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def check(part: dict[str, Any], value: Any, path: str) -> None:
+        part = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+        if not isinstance(value, dict) or path == "/global":
+            return
+        if "properties" in part:
+            assert part["additionalProperties"] is False, path
+            assert set(value) <= set(part["properties"]), f"{path}: the schema lacks a value"
+            gone = set(part["properties"]) - set(value)
+            assert gone <= (LET_THROUGH if path == "" else set()), f"{path}: the schema has more: {gone}"
+            for key, below in value.items():
+                check(part["properties"][key], below, f"{path}/{key}")
+
+    check(schema, values, "")
+
+
+def test_the_notes_say_what_to_do_first_and_what_the_try_out_is_not(helm: Helm) -> None:
+    notes = helm.notes(*value_arguments(["tryout"]))
+    assert "NOT FOR PRODUCTION" in notes
+    assert "port-forward service/bedplate-api 8700:8700" in notes
+    assert "helm test bedplate --namespace bedplate-test" in notes
+    production = helm.notes(*value_arguments(["production"]))
+    assert "NOT FOR PRODUCTION" not in production
+    assert "BEDPLATE_URL=https://bedplate.example.com" in production
+    assert "get secret bedplate-admin" in production
