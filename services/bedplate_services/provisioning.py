@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import SecretStr, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bedplate.errors import BedplateError
 from bedplate.wire.shards import SHARDS_MAX
 from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_services.composition import open_objects, system_clock
+from bedplate_services.migrations import reason
 from bedplate_services.settings import Settings
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.objects.retries import uncounted
@@ -57,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     except BedplateError as error:
         print(f"{error.title}: {error.detail}", file=sys.stderr)
         return 1
+    except SQLAlchemyError as error:
+        print(f"A database cannot be reached, or is not migrated: {reason(error)}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -80,7 +85,7 @@ def ensure_administrator(settings: ProvisioningSettings, now: datetime) -> str:
         InvalidRequest: it is too short.
         Unauthenticated: it was revoked.
     """
-    database = RegistryDatabase(settings.registry_database_url)
+    database = RegistryDatabase(settings.registry_database_url, settings.database_limits)
     try:
         with database.write() as session:
             issued = tokens.bootstrap_admin(session, now, settings.admin_token.get_secret_value())
@@ -91,7 +96,7 @@ def ensure_administrator(settings: ProvisioningSettings, now: datetime) -> str:
 
 def assign_shards(settings: Settings, nodes: Sequence[str], now: datetime) -> str:
     """Have ``nodes`` serve all shards of all spaces evenly; what was done, in words."""
-    database = StoreDatabase(settings.store_database_url)
+    database = StoreDatabase(settings.store_database_url, settings.database_limits)
     try:
         with database.write() as session:
             assign_evenly(session, nodes, SHARDS_MAX, now)
