@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import torch
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from bedplate.databases import exit_if_refused
+from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services import openapi, problems, serve
 from bedplate_services.auth import Gate
@@ -53,7 +55,12 @@ class Inference:
         self.platform = house
         self.log = ImpressionLog(house.settings.spool_dir, house.objects, house.store)
         cache = CheckpointCache(house.objects, house.settings.cache_dir)
-        keeper = ModelKeeper(lambda: read_wanted(house.registry), cache, house.metrics)
+        keeper = ModelKeeper(
+            lambda: read_wanted(house.registry),
+            cache,
+            house.metrics,
+            load_foundation=partial(FoundationRuntime.load, device=house.settings.device),
+        )
         passes = Passes(
             house.store,
             self.log,

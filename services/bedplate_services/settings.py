@@ -29,6 +29,7 @@ class Settings(DatabaseSettings):
         signing_key: signs URLs of local objects, the same in all processes; None: one is made
             per process, and URLs die with it.
         local_paths: tell callers where objects lie in this machine's file system, for those that share it.
+        device: where the inference service runs foundations: "cpu" or "cuda".
         token_cache_seconds: how long a revoked token may still work.
         history_cache_mib: memory for the encoded histories of recent users.
         reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
@@ -67,6 +68,7 @@ class Settings(DatabaseSettings):
     shard_deadline_seconds: float = Field(default=1.0, gt=0)
     signing_key: SecretStr | None = None
     local_paths: bool = False
+    device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
     token_cache_seconds: float = Field(default=2.0, ge=0)

@@ -14,6 +14,7 @@ CUSTOM_KINDS = frozenset(
         ("gateway.networking.k8s.io/v1", "HTTPRoute"),
         ("keda.sh/v1alpha1", "ScaledObject"),
         ("keda.sh/v1alpha1", "TriggerAuthentication"),
+        ("monitoring.coreos.com/v1", "PodMonitor"),
         ("monitoring.coreos.com/v1", "PrometheusRule"),
         ("monitoring.coreos.com/v1", "ServiceMonitor"),
     }

@@ -195,6 +195,16 @@ def test_the_answer_is_the_models(served: Served, checkpoints: dict[str, Path]) 
     np.testing.assert_allclose(version["predictions"], expected.prediction_M, rtol=1e-5)
 
 
+def test_foundations_run_on_the_device_of_the_settings(served: Served, tmp_path: Path) -> None:
+    settings = make_settings(tmp_path).model_copy(update={"device": "meta"})  # there everywhere, and not cpu
+    app = create_app(settings, build_platform(settings, service="test", metrics=NullMetrics()))
+    app.serving.keeper.poll()
+    (foundation,) = app.serving.keeper.current.foundations.values()
+    assert foundation.runtime.device.type == "meta"
+    assert {parameter.device.type for parameter in foundation.runtime.model.parameters()} == {"meta"}
+    app.close()
+
+
 def test_arrow_says_the_same_as_json_and_as_the_log(served: Served) -> None:
     (columns,) = decode_tae_arrow(served.call("/v1/tae", _request(request_id="r1"), accept=ARROW).content)
     assert columns.vectors["core@1"].dtype == np.float16

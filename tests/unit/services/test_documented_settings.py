@@ -7,12 +7,17 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings
 
+from bedplate_services.provisioning import ProvisioningSettings
 from bedplate_services.settings import Settings
 from bedplate_workers.settings import WorkerSettings
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
-ROW = re.compile(r"^\| `BEDPLATE_(\w+)` \| ([SW ]+) \| ([^|]+) \|[^|]*\| ([^|]+) \|$", re.MULTILINE)
-CLASSES: dict[str, type[BaseSettings]] = {"S": Settings, "W": WorkerSettings}
+ROW = re.compile(r"^\| `BEDPLATE_(\w+)` \| ([SWP ]+) \| ([^|]+) \|[^|]*\| ([^|]+) \|$", re.MULTILINE)
+CLASSES: dict[str, type[BaseSettings]] = {
+    "S": Settings,
+    "W": WorkerSettings,
+    "P": ProvisioningSettings,  # whose others are those of the services
+}
 
 
 def told(settings: type[BaseSettings], name: str) -> str:
@@ -37,7 +42,8 @@ def defaults(kinds: list[str], name: str) -> str:
 def test_every_setting_is_listed_with_whose_it_is_and_its_default() -> None:
     listed = {name.lower(): (kinds, default) for name, kinds, default, _ in ROW.findall(DOCUMENT.read_text())}
     expected = {}
-    for name in dict.fromkeys([*Settings.model_fields, *WorkerSettings.model_fields]):
+    for name in dict.fromkeys(name for settings in CLASSES.values() for name in settings.model_fields):
         kinds = [kind for kind, settings in CLASSES.items() if name in settings.model_fields]
+        kinds = [kind for kind in kinds if kind != "P" or kinds == ["P"]]
         expected[name] = (" ".join(kinds), defaults(kinds, name))
     assert listed == expected
