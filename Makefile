@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check lint types imports format bench peers locks clean
+.PHONY: help install demo up test test-all engines check lint types imports format bench peers locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,8 +25,14 @@ demo: $(STAMP) ## the whole loop on MovieLens-1M, and its table; KEEP=1 leaves i
 up: $(STAMP) ## the platform on this machine, until Ctrl-C
 	@$(BIN)/bedplate up
 
-test: $(STAMP) ## all tests
+test: $(STAMP) ## all tests, on every engine that is here (make engines)
 	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine
+	BEDPLATE_REQUIRE_SERVERS=$(or $(ENGINES),all) $(BIN)/python -m pytest
+
+engines: $(STAMP) ## which servers the tests find here, and what installs the others
+	@$(BIN)/python -m tests.engines
 
 check: lint types imports ## lint, types and import contracts
 

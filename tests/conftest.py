@@ -1,23 +1,73 @@
-"""What holds for every test."""
+"""What holds for every test: the engines, and what it means that one is absent."""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import TypeVar
 
 import pytest
+from tests.engines import ENGINES, S3, Absent, Engine, PostgreSQL, RabbitMQ, Redis
 
 # As in bedplate_modeling, but before any test module imports torch by itself.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# A platform that a test starts must not find the settings of one that somebody works with.
+for _name in [name for name in os.environ if name.startswith("BEDPLATE_")]:
+    if not _name.startswith(("BEDPLATE_TEST_", "BEDPLATE_REQUIRE_", "BEDPLATE_CACHE")):
+        del os.environ[_name]
+
 REQUIRE_SERVERS = "BEDPLATE_REQUIRE_SERVERS"
-"""Set (as CI does): a test that skips for want of a server fails instead. Such reasons begin with ``NO ``."""
+"""``make test-all`` sets it to ``all``: a test that is skipped fails, whatever for. A list, ``redis,s3``, has
+the engines that must be there: a test may be skipped for want of another one, and only for that."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and os.environ.get(REQUIRE_SERVERS) and isinstance(report.longrepr, tuple):
+    if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        if reason.startswith("NO "):
+        if not may_skip(reason, os.environ.get(REQUIRE_SERVERS, "")):
             report.outcome = "failed"
             report.longrepr = f"{reason} ({REQUIRE_SERVERS} is set)"
     return report
+
+
+def may_skip(reason: str, required: str) -> bool:
+    """Whether a test may be skipped for this reason, given the value of BEDPLATE_REQUIRE_SERVERS."""
+    if required in ("", "all"):
+        return not required
+    absent = [name for name in ENGINES if reason.startswith(f"NO {name.upper()}:")]
+    return bool(absent) and absent[0] not in required.split(",")
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
+
+
+def _running(engine: EngineT) -> Iterator[EngineT]:
+    try:
+        engine.start()
+    except Absent as absent:
+        pytest.skip(str(absent))
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    yield from _running(PostgreSQL())
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    yield from _running(Redis())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    yield from _running(RabbitMQ())
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    yield from _running(S3())

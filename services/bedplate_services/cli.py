@@ -6,6 +6,7 @@ platform's libraries would cost each of them half a second.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from bedplate.cli.plugins import example
 
 
-@example("bedplate up --data ./platform --port 0 --api-processes 8")
+@example("bedplate up --data ./platform --port 0 --api-processes 8 --workers 2")
 def up(
     data: Annotated[
         Path | None, typer.Option(help="Where everything is kept. Default: $BEDPLATE_DATA or ~/.bedplate.")
@@ -38,11 +39,22 @@ def up(
             help="Processes that serve the spaces cut into shards; 0: the API does.",
         ),
     ] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, envvar="BEDPLATE_WORKERS", help="Worker processes; each does one part of a job."
+        ),
+    ] = 1,
     host: Annotated[str, typer.Option(help="The address to listen on; loopback by default.")] = "127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
-    """Start the whole platform on this machine and keep it running until Ctrl-C."""
+    """Start the whole platform on this machine and keep it running until Ctrl-C.
+
+    It keeps everything in files, but for what BEDPLATE_REGISTRY_DATABASE_URL, BEDPLATE_STORE_DATABASE_URL,
+    BEDPLATE_OBJECTS_URL and BEDPLATE_BROKER_URL name: PostgreSQL, S3, Redis or RabbitMQ.
+    """
     from bedplate_services.supervisor.command import run_platform
+    from bedplate_services.supervisor.engines import engine_settings
     from bedplate_services.supervisor.platform import Platform
 
     next_port = port + 1 if port else 0
@@ -53,6 +65,8 @@ def up(
         inference_port=next_port if inference_port is None else inference_port,
         api_processes=api_processes,
         store_nodes=store_nodes,
+        workers=workers,
+        environment=engine_settings(os.environ),
         report=lambda message: typer.echo(message, err=True),
     )
     run_platform(platform, as_json=json)

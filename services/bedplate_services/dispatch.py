@@ -19,6 +19,7 @@ from bedplate_store.database import Database
 from bedplate_store.tables.jobs import JobRow, PartitionRow
 
 _GPU_KINDS = frozenset({"embed"})
+_BROKER_SECONDS = 5
 _log = get_logger(__name__)
 
 
@@ -66,18 +67,29 @@ class CeleryDispatcher:
 
 
 def celery_sender(broker_url: str) -> Callable[[str, list[Any], str], None]:
-    """A function that sends a task by name to a queue of the broker, each queue having an exchange of
-    its name.
+    """A function that sends a task by name to a queue of the broker.
+
+    The queues are made by workers and reconcilers, who know of what type they are to be. A message to one
+    that does not exist yet is lost, and the ledger sends it again.
     """
     app = Celery("bedplate", set_as_current=False)
     app.conf.update(
         broker_url=broker_url,
-        # A queue Celery is not told of gets an exchange of its own name, as the workers have it.
+        broker_transport_options={
+            # A message leaves the outbox only when RabbitMQ says that it has it.
+            "confirm_publish": True,
+            # A request waits for Redis no longer.
+            "socket_connect_timeout": _BROKER_SECONDS,
+            "socket_timeout": _BROKER_SECONDS,
+        },
+        broker_connection_timeout=_BROKER_SECONDS,
         task_ignore_result=True,
-        task_publish_retry=False,
+        # A connection that the broker has closed meanwhile is noticed by using it.
+        task_publish_retry=True,
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
 
     def send(name: str, arguments: list[Any], queue: str) -> None:
-        app.send_task(name, args=arguments, queue=queue)
+        app.send_task(name, args=arguments, queue=queue, declare=[], confirm_timeout=_BROKER_SECONDS)
 
     return send

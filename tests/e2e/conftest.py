@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.engines import S3, PostgreSQL, RabbitMQ, Redis
+from tests.engines.environments import on_servers
 
 from bedplate import Client
 from bedplate.wire.store import EmbedRequest, Job
@@ -89,12 +92,52 @@ def _client(platform: Platform) -> Client:
     return Client(platform.client_url, platform.token)
 
 
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Platform]:
-    """One platform for all tests that leave it whole."""
-    with Platform(tmp_path_factory.mktemp("platform"), environment=SHORT_LEASES) as started:
+@contextmanager
+def _populated(folder: Path, world: World, environment: Mapping[str, str]) -> Iterator[Platform]:
+    with Platform(folder, environment={**SHORT_LEASES, **environment}) as started:
         with _client(started) as client:
             world.populate(client)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def embedded_platform(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Platform]:
+    """One platform, on files, for all tests that leave it whole."""
+    with _populated(tmp_path_factory.mktemp("platform"), world, {}) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def platform(embedded_platform: Platform) -> Platform:
+    """Of most tests; a module that runs on other engines too has one of its own."""
+    return embedded_platform
+
+
+@pytest.fixture(scope="module")
+def platform_on_redis(
+    tmp_path_factory: pytest.TempPathFactory, world: World, postgresql: PostgreSQL, redis: Redis, s3: S3
+) -> Iterator[Platform]:
+    """On PostgreSQL, Redis and S3."""
+    folder = tmp_path_factory.mktemp("on-redis")
+    with (
+        redis.database() as broker,
+        on_servers(postgresql, s3, broker) as environment,
+        _populated(folder, world, environment) as started,
+    ):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def platform_on_rabbitmq(
+    tmp_path_factory: pytest.TempPathFactory, world: World, postgresql: PostgreSQL, rabbitmq: RabbitMQ, s3: S3
+) -> Iterator[Platform]:
+    """On PostgreSQL, RabbitMQ and S3."""
+    folder = tmp_path_factory.mktemp("on-rabbitmq")
+    with (
+        rabbitmq.virtual_host() as broker,
+        on_servers(postgresql, s3, broker) as environment,
+        _populated(folder, world, environment) as started,
+    ):
         yield started
 
 

@@ -1,4 +1,4 @@
-"""The main path as a user walks it: up, register, events, embed, snapshot, lookup, search."""
+"""The main path as a user walks it: up, register, events, embed, snapshot, lookup, search; on all engines."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_services.supervisor.platform import Platform
 
 from .conftest import AS_OF
+
+
+@pytest.fixture(
+    scope="module",
+    params=["embedded_platform", "platform_on_redis", "platform_on_rabbitmq"],
+    ids=["files", "postgresql-redis-s3", "postgresql-rabbitmq-s3"],
+)
+def platform(request: pytest.FixtureRequest) -> Platform:
+    found: Platform = request.getfixturevalue(request.param)
+    return found
 
 
 def test_embedded_items_are_what_the_model_gives_and_can_be_searched(

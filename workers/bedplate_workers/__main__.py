@@ -17,6 +17,7 @@ from celery.worker import state
 from bedplate.databases import exit_if_refused
 from bedplate_store.outbox import WORK_TASK
 from bedplate_workers.app import create_app
+from bedplate_workers.broker import check_queues
 from bedplate_workers.composition import open_workplace
 from bedplate_workers.job_kinds import HANDLERS
 from bedplate_workers.local_caches import local_caches
@@ -48,7 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     )
     stopping = Stopping(settings.stop_seconds, worker.give_back)
     pulse = WorkerPulse(HeartbeatFile(settings.heartbeat_file))
-    app = create_app(settings.broker_url)
+    app = create_app(
+        settings.broker_url,
+        queue_type=settings.queue_type,
+        visibility_timeout_seconds=settings.visibility_timeout_seconds,
+    )
+    check_queues(app)
     register(app, worker, pulse)
     watch_loop(app, pulse)
     if options.ready_file is not None:

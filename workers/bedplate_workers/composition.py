@@ -13,7 +13,7 @@ from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 from bedplate_workers.clocks import system_clock
 from bedplate_workers.handlers import Workplace
 from bedplate_workers.settings import WorkerSettings
-from bedplate_workers.storage import open_objects
+from bedplate_workers.storage import open_objects_patiently
 
 
 def open_workplace(settings: WorkerSettings) -> Workplace:
@@ -22,7 +22,7 @@ def open_workplace(settings: WorkerSettings) -> Workplace:
         torch.set_num_threads(settings.torch_threads)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
-    objects = open_objects(settings)
+    objects = open_objects_patiently(settings)
     files = CheckpointFiles(registry, objects, settings.cache_dir)
     return Workplace(
         registry=registry,

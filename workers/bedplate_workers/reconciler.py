@@ -111,7 +111,7 @@ def reconcile(database: Database, now: Clock, resend_seconds: float) -> None:
 
 def create_chores(settings: WorkerSettings, database: Database, now: Clock) -> list[Chore]:
     """The chores of this process."""
-    app = create_app(settings.broker_url)
+    app = create_app(settings.broker_url, queue_type=settings.queue_type)
     sealer = LogSealer(settings.spool_dir, open_objects(settings), database)
 
     def send(task: str, arguments: list[Any], queue: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -19,7 +21,12 @@ class WorkerSettings(DatabaseSettings):
         s3_read_seconds: until the next bytes of an answer.
         s3_attempts: calls in all for one operation, the first included; 1: no retries.
         s3_deadline_seconds: no attempt begins later than this after the first one failed.
+        s3_outage_seconds: so long a worker waits for an object store that is away, whatever ``s3_attempts``
+            says, before its attempt at the partition has failed.
         broker_url: ``filesystem:///dir``, ``redis://`` or ``amqp://``.
+        queue_type: of the queues that are made on RabbitMQ.
+        visibility_timeout_seconds: after which Redis gives a message that a worker took and did not end to
+            another one, which the ledger then sends away unless the lease has expired as well.
         lease_seconds: how long a partition stays with a worker that gives no sign of life.
         resend_seconds: how long a due partition waits for a worker before its message is sent again; one can
             get lost with a broker or with a worker that had only just received it.
@@ -39,7 +46,10 @@ class WorkerSettings(DatabaseSettings):
     s3_read_seconds: float = Field(default=20, gt=0)
     s3_attempts: int = Field(default=5, ge=1)
     s3_deadline_seconds: float = Field(default=60, ge=0)
+    s3_outage_seconds: float = Field(default=100, ge=0)
     broker_url: str
+    queue_type: Literal["quorum", "classic"] = "quorum"
+    visibility_timeout_seconds: float = Field(default=3600, gt=0)
     cache_dir: Path
     spool_dir: Path
     lease_seconds: float = Field(default=30, gt=0)
@@ -52,6 +62,12 @@ class WorkerSettings(DatabaseSettings):
     log_level: str = "INFO"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
+
+    @property
+    def outage_patience(self) -> Patience:
+        """Of a worker, whose partition would have to be done again."""
+        longest = max(self.s3_deadline_seconds, self.s3_outage_seconds)
+        return replace(self.patience, attempts=None, deadline_seconds=longest)
 
     @property
     def patience(self) -> Patience:

@@ -33,7 +33,7 @@ class Patience:
         connect_seconds: to connect, and to send one request or one part of 5 MiB.
         read_seconds: until the next bytes of an answer.
         least_bytes_per_second: an answer that after ``read_seconds`` comes slower than this is given up.
-        attempts: calls in all, the first included.
+        attempts: calls in all, the first included; None: as many as ``deadline_seconds`` leaves time for.
         first_wait_seconds: before the second attempt; doubled for each further one, less up to a half, so
             that many readers do not come back at once.
         longest_wait_seconds: no wait is longer.
@@ -43,7 +43,7 @@ class Patience:
     connect_seconds: float = 5.0
     read_seconds: float = 20.0
     least_bytes_per_second: float = 64 * 1024
-    attempts: int = 5
+    attempts: int | None = 5
     first_wait_seconds: float = 0.2
     longest_wait_seconds: float = 5.0
     deadline_seconds: float = 60.0
@@ -55,9 +55,8 @@ class Patience:
         """
         longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** (failed - 1))
         wait = longest * (1 - chance / 2)
-        if failed >= self.attempts or failing_seconds + wait > self.deadline_seconds:
-            return None
-        return wait
+        exhausted = self.attempts is not None and failed >= self.attempts
+        return None if exhausted or failing_seconds + wait > self.deadline_seconds else wait
 
     def allows(self, read_bytes: int, elapsed_seconds: float) -> bool:
         """Whether an answer that has brought ``read_bytes`` after ``elapsed_seconds`` is fast enough."""
@@ -117,12 +116,12 @@ class Retries:
         told = "giving up" if wait is None else f"trying again in {wait:.2f} s"
         cause = fault.__cause__
         logger.warning(
-            "object store: %s of %r failed (%s%s), attempt %d of %d; %s",
+            "object store: %s of %r failed (%s%s), attempt %d of %s; %s",
             operation,
             key,
             fault.reason,
             f": {cause!r}" if cause is not None else "",
             failed,
-            self.patience.attempts,
+            self.patience.attempts or "as many as it takes",
             told,
         )

@@ -10,6 +10,7 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -102,6 +103,9 @@ def announce(
     if directory.root != DataDirectory.at(None).root:
         next_steps = ((f"export BEDPLATE_DATA={directory.root}", "so that they find this one"), *next_steps)
     width = max(len(command) for command, _ in next_steps)
+    engines = "".join(
+        f"{name.replace('_', ' '):<20}{escape(url)}\n" for name, url in platform.engines.shown().items()
+    )
     steps = "\n".join(f"  {command:<{width}}   {purpose}" for command, purpose in next_steps)
     console.print(
         Panel(
@@ -109,7 +113,8 @@ def announce(
             f"inference           [bold]{platform.inference_url}[/]\n"
             f"documentation       {platform.url}/docs   (offline: {platform.url}/openapi.json)\n"
             f"admin token         {directory.admin_token}   (the SDK and the command line find it)\n"
-            f"logs                {directory.logs}\n\n"
+            f"logs                {directory.logs}\n"
+            f"{engines}\n"
             f"Next, in another terminal:\n{steps}\n"
             "Ctrl-C stops it; what was acknowledged stays.",
             title="Bedplate is up",

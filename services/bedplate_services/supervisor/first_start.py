@@ -11,21 +11,27 @@ from bedplate.wire.shards import SHARDS_MAX
 from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_services.supervisor.data_directory import DataDirectory, write_private
+from bedplate_services.supervisor.engines import Engines, reachable
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.shard_assignments import assign_evenly
 
 
-def migrate(directory: DataDirectory) -> None:
-    """Bring both databases to the newest schema."""
-    for database in (
-        RegistryDatabase(directory.registry_database_url),
-        StoreDatabase(directory.store_database_url),
-    ):
-        database.migrate()
-        database.close()
+def migrate(engines: Engines) -> None:
+    """Bring both databases to the newest schema.
+
+    Raises:
+        Unavailable: one of them cannot be connected to.
+    """
+    registry, store = RegistryDatabase(engines.registry_database), StoreDatabase(engines.store_database)
+    with reachable("registry_database", engines.registry_database):
+        registry.migrate()
+    with reachable("store_database", engines.store_database):
+        store.migrate()
+    registry.close()
+    store.close()
 
 
-def ensure_admin_token(directory: DataDirectory, now: datetime) -> str:
+def ensure_admin_token(directory: DataDirectory, engines: Engines, now: datetime) -> str:
     """The admin token in ``admin-token`` (0600); made where that file is missing.
 
     The file is written before the registry learns the hash, so a start that is cut off goes on with the
@@ -35,7 +41,7 @@ def ensure_admin_token(directory: DataDirectory, now: datetime) -> str:
         Unauthenticated: the token in the file was revoked.
     """
     secret = directory.read_or_make_secret(directory.admin_token, tokens.SECRET_PREFIX)
-    database = RegistryDatabase(directory.registry_database_url)
+    database = RegistryDatabase(engines.registry_database)
     try:
         with database.write() as session:
             tokens.bootstrap_admin(session, now, secret)
@@ -48,9 +54,9 @@ def ensure_admin_token(directory: DataDirectory, now: datetime) -> str:
     return secret
 
 
-def assign_shards(directory: DataDirectory, nodes: Sequence[str], now: datetime) -> None:
+def assign_shards(engines: Engines, nodes: Sequence[str], now: datetime) -> None:
     """Have ``nodes`` serve all shards of all spaces, evenly unless they do already."""
-    database = StoreDatabase(directory.store_database_url)
+    database = StoreDatabase(engines.store_database)
     with database.write() as session:
         assign_evenly(session, nodes, SHARDS_MAX, now)
     database.close()

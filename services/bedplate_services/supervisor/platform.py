@@ -16,6 +16,7 @@ import httpx
 
 from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
 from bedplate_services.supervisor.data_directory import DataDirectory, DirectoryLock, write_private
+from bedplate_services.supervisor.engines import Engines
 from bedplate_services.supervisor.first_start import assign_shards, ensure_admin_token, migrate, write_client
 from bedplate_services.supervisor.ports import choose_ports
 from bedplate_services.supervisor.supervision import Report, Supervision
@@ -26,20 +27,23 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Platform:
-    """All of Bedplate on one data directory: an API, an inference service, a worker and a reconciler.
+    """All of Bedplate on one data directory: an API, an inference service, workers and a reconciler.
 
     Args:
         data_dir: None: BEDPLATE_DATA, or ``~/.bedplate``.
         port, inference_port: 0: any free port.
         api_processes: how many API processes share the port.
         store_nodes: how many processes serve the shards of spaces that are cut into several; 0: the API does.
+        workers: how many processes do jobs, one partition each at a time.
         worker_niceness: 0 to 19; the worker's jobs take hours or seconds, requests wait for milliseconds.
-        environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``.
+        environment: further settings for the children, e.g. ``{"BEDPLATE_LEASE_SECONDS": "5"}``. Those that
+            name engines (BEDPLATE_BROKER_URL ...) replace the embedded ones; this process's own never do.
         report: told in words when a child is restarted or had to be killed.
 
     Attributes:
         url, inference_url: where the services answer, once started. ``client_url`` is what a Client wants.
         token: the admin token.
+        engines: what it runs on.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class Platform:
         inference_port: int = 0,
         api_processes: int = 1,
         store_nodes: int = 0,
+        workers: int = 1,
         worker_niceness: int = WORKER_NICENESS,
         environment: Mapping[str, str] | None = None,
         policy: Callable[[], RestartPolicy] = RestartPolicy,
         report: Report = lambda _message: None,
     ) -> None:
         self.directory = DataDirectory.at(data_dir)
+        self.engines = Engines.of(self.directory, environment or {})
         self.url = ""
         self.inference_url = ""
         self.token = ""
@@ -64,6 +70,7 @@ class Platform:
         self._ports = (port, inference_port)
         self._api_processes = api_processes
         self._store_nodes = {f"node-{number}": 0 for number in range(1, store_nodes + 1)}
+        self._workers = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
         self._worker_niceness = worker_niceness
         self._environment = dict(environment or {})
         self._policy = policy
@@ -91,6 +98,7 @@ class Platform:
         Raises:
             DataDirectoryInUse, PortInUse: something else has them.
             ChildFailed: a child crashed again and again, or was not ready in time.
+            Unavailable: an engine that was named cannot be reached.
         """
         self.directory.create()
         self._lock.acquire()
@@ -98,10 +106,11 @@ class Platform:
             self.directory.processes.unlink(missing_ok=True)
             self._empty_metrics()
             port, inference_port = self._claim_ports()
-            migrate(self.directory)
-            self.token = ensure_admin_token(self.directory, datetime.now(UTC))
+            self.engines.ensure_bucket({**os.environ, **self._environment})
+            migrate(self.engines)
+            self.token = ensure_admin_token(self.directory, self.engines, datetime.now(UTC))
             if self._store_nodes:
-                assign_shards(self.directory, list(self._store_nodes), datetime.now(UTC))
+                assign_shards(self.engines, list(self._store_nodes), datetime.now(UTC))
             self._supervision = Supervision(
                 self._specifications(),
                 environment=self._child_environment(port, inference_port),
@@ -151,23 +160,24 @@ class Platform:
         return port, inference_port
 
     def _specifications(self) -> list[ChildSpecification]:
-        ready = self.directory.ready
-        worker, reconciler = ready / "worker", ready / "reconciler"
-        # The services leave all messages to the reconciler: one writer fewer in the broker's folder.
-        broker = {"BEDPLATE_BROKER_URL": self.directory.broker_url}
+        reconciler = self.directory.ready / "reconciler"
+        broker = {"BEDPLATE_BROKER_URL": self.engines.broker}
         return [
             *self._apis(),
             *self._nodes(),
             ChildSpecification(
                 "inference", "bedplate_services.inference", ready_url=f"{self.inference_url}/readyz"
             ),
-            ChildSpecification(
-                "worker",
-                "bedplate_workers",
-                ("--ready-file", str(worker)),
-                broker,
-                ready_file=worker,
-                niceness=self._worker_niceness,
+            *(
+                ChildSpecification(
+                    name,
+                    "bedplate_workers",
+                    ("--ready-file", str(file)),
+                    broker,
+                    ready_file=file,
+                    niceness=self._worker_niceness,
+                )
+                for name, file in ((name, self.directory.ready / name) for name in self._workers)
             ),
             ChildSpecification(
                 "reconciler",
@@ -227,11 +237,11 @@ class Platform:
         self.directory.metrics.mkdir(mode=0o700)
 
     def _child_environment(self, port: int, inference_port: int) -> dict[str, str]:
-        directory = self.directory
+        directory, engines = self.directory, self.engines
         own = {
-            "REGISTRY_DATABASE_URL": directory.registry_database_url,
-            "STORE_DATABASE_URL": directory.store_database_url,
-            "OBJECTS_URL": directory.objects_url,
+            "REGISTRY_DATABASE_URL": engines.registry_database,
+            "STORE_DATABASE_URL": engines.store_database,
+            "OBJECTS_URL": engines.objects,
             "CACHE_DIR": str(directory.cache),
             "SPOOL_DIR": str(directory.spool),
             "HOST": self._host,
@@ -245,11 +255,15 @@ class Platform:
             "LOCAL_PATHS": str(self._host in _LOOPBACK).lower(),
             "SIGNING_KEY": directory.read_or_make_secret(directory.signing_key),
         }
+        inherited = {name: value for name, value in os.environ.items() if name != "BEDPLATE_BROKER_URL"}
+        # The services send to a server themselves. In a folder the reconciler sends all: one writer fewer.
+        if "broker" in engines.chosen:
+            own["BROKER_URL"] = engines.broker
         if self._store_nodes:
             own["SHARD_SECRET"] = directory.read_or_make_secret(directory.shard_secret)
         return {
             "GOMP_SPINCOUNT": "10000",  # four processes share the cores: who waits must not spin for long
-            **os.environ,
+            **inherited,
             **{f"BEDPLATE_{name}": value for name, value in own.items()},
             **self._environment,
         }

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.engines import S3
 
 from bedplate.errors import InvalidRequest, NotFound, Unavailable
 from bedplate_store.objects import (
@@ -192,8 +193,8 @@ def test_deleting_and_putting_in_one_folder_at_once(tmp_path: Path) -> None:
     assert list(objects.list("")) == []
 
 
-def test_wrong_credentials_and_no_server_are_told_apart(s3_url: str) -> None:
-    wrong = open_object_store(s3_url, access_key="bedplate-access", secret_key="wrong")
+def test_wrong_credentials_and_no_server_are_told_apart(s3: S3, s3_url: str) -> None:
+    wrong = open_object_store(s3_url, access_key=s3.access_key, secret_key="wrong")
     with pytest.raises(Unavailable, match="credentials"):
         wrong.put("a", b"")
     with pytest.raises(Unavailable, match="credentials"):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
+from tests.engines import PostgreSQL
 
 from bedplate.databases import Limits
 from bedplate.wire.registry import (
@@ -53,7 +50,6 @@ from bedplate_registry.database import Database
 from bedplate_registry.tables import Base
 from bedplate_store.objects import MemoryObjectStore
 
-POSTGRES = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
 FOUNDATION = CheckpointPolicy(("hstu-foundation",), "model.safetensors", "config.json", "signature.json")
 EXPERT = dataclasses.replace(FOUNDATION, architectures=("fm-expert",))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -192,28 +188,12 @@ def at_once(calls: list[Callable[[], ResultT]]) -> list[ResultT | Exception]:
         return list(pool.map(run, calls))
 
 
-@contextmanager
-def _postgres_database() -> Iterator[str]:
-    """A new PostgreSQL database, dropped at the end; without a server the test is skipped, loudly."""
-    name = f"bedplate_registry_{uuid.uuid4().hex}"
-    server = create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError as error:
-        pytest.skip(f"NO POSTGRESQL at {POSTGRES}: start one or set BEDPLATE_TEST_POSTGRES: {error}")
-    yield f"{POSTGRES}/{name}"
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        with _postgres_database() as url:
+        with request.getfixturevalue("postgresql").database() as url:
             yield url
 
 
@@ -227,8 +207,8 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres() -> Iterator[Database]:
-    with _postgres_database() as url:
+def migrated_postgres(postgresql: PostgreSQL) -> Iterator[Database]:
+    with postgresql.database() as url:
         database = Database(url, Limits(pool_size=16))
         database.migrate()
         yield database

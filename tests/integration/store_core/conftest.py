@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
 
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification, Snapshot, WriteAnswer
@@ -94,7 +90,7 @@ class Store:
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("store")
     objects = LocalObjectStore(folder / "objects") if request.param == "sqlite" else MemoryObjectStore()
-    with _database(request.param, folder) as url:
+    with _database(request, folder) as url:
         database = Database(url)
         database.migrate()
         yield Store(database, objects, folder / "cache")
@@ -102,22 +98,10 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def _database(kind: str, folder: Path) -> Iterator[str]:
-    """URL of a database of its own, dropped afterwards; skips loudly where there is no PostgreSQL."""
-    if kind == "sqlite":
+def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """URL of a database of its own."""
+    if request.param == "sqlite":
         yield f"sqlite:///{folder}/store.db"
         return
-    server = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
-    name = f"bedplate_store_{uuid.uuid4().hex}"
-    admin = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
-    try:
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError:
-        pytest.skip(f"NO POSTGRESQL at {server}: start one or set BEDPLATE_TEST_POSTGRES")
-    try:
-        yield f"{server}/{name}"
-    finally:
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
+    with request.getfixturevalue("postgresql").database() as url:
+        yield url

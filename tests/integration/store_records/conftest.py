@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from sqlalchemy import delete, update
+from tests.engines import PostgreSQL
 
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionRecord
 from bedplate_store.tables import jobs, records  # registers their tables
 from bedplate_store.tables.base import Base
 
-_POSTGRES = os.environ.get("BEDPLATE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432")
 _OWN_MODULES = (jobs.__name__, records.__name__)
 
 
@@ -29,20 +26,12 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def postgres_database() -> Iterator[Database]:
-    try:
-        url = f"{_POSTGRES.replace('+psycopg', '')}/postgres"
-        server = psycopg.connect(url, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"NO POSTGRESQL at {_POSTGRES}: start one or set BEDPLATE_TEST_POSTGRES: {error}")
-    name = f"bedplate_test_{uuid.uuid4().hex}"
-    server.execute(f'CREATE DATABASE "{name}"'.encode())
-    database = Database(f"{_POSTGRES}/{name}")
-    database.migrate()
-    yield database
-    database.close()
-    server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-    server.close()
+def postgres_database(postgresql: PostgreSQL) -> Iterator[Database]:
+    with postgresql.database() as url:
+        database = Database(url)
+        database.migrate()
+        yield database
+        database.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,17 @@
+"""The real servers that tests run on: each is found or started once in a session, and hands out places.
+
+An engine is the server that its ``BEDPLATE_TEST_...`` variable names, else a private one, started from the
+binaries of this machine in a temporary directory on a free port; PostgreSQL also at its usual address. Places
+(databases, virtual hosts, buckets) belong to who asked, and are removed when they are done with.
+``python -m tests.engines`` tells what is there, and what would install the rest.
+"""
+
+from tests.engines.engine import Absent, Engine
+from tests.engines.postgresql import PostgreSQL
+from tests.engines.rabbitmq import RabbitMQ
+from tests.engines.redis import Redis
+from tests.engines.s3 import S3
+
+ENGINES: dict[str, type[Engine]] = {each.name: each for each in (PostgreSQL, Redis, RabbitMQ, S3)}
+
+__all__ = ["ENGINES", "S3", "Absent", "Engine", "PostgreSQL", "RabbitMQ", "Redis"]
