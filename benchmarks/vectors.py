@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 _ROWS_PER_CLUSTER = 500
 _SPREAD = 0.5
+_ROWS_AT_ONCE = 1 << 18
 
 
 def gapped_keys(rows: int, seed: int = 0) -> NDArray[np.int64]:
@@ -17,6 +20,16 @@ def gapped_keys(rows: int, seed: int = 0) -> NDArray[np.int64]:
 def random_vectors(rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
     """float32 [rows, dim], uniform."""
     return np.random.default_rng(seed).random((rows, dim), np.float32)
+
+
+def mapped_random_vectors(file: Path, rows: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
+    """float32 [rows, dim], uniform, in a new ``file``: they may be more than fits into memory."""
+    vectors = np.memmap(file, np.float32, "w+", shape=(rows, dim))
+    random = np.random.default_rng(seed)
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        block = vectors[start : start + _ROWS_AT_ONCE]
+        random.random(dtype=np.float32, out=block)
+    return vectors
 
 
 def clustered(
