@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema
 import yaml
 from tests.chart.rendering import CHART
 
-Path = tuple[str, ...]
+Names = tuple[str, ...]
 """The names on the way to a value."""
 
 
+@cache
 def default_values() -> dict[str, Any]:
-    return dict(yaml.safe_load((CHART / "values.yaml").read_text()))
+    """What values.yaml holds; not to be changed."""
+    return dict(yaml.load((CHART / "values.yaml").read_text(), yaml.CSafeLoader))
 
 
 def read_schema() -> dict[str, Any]:
@@ -34,7 +37,7 @@ class ValuesSchema:
         return [error.message for error in self._validator.iter_errors(values)]
 
 
-def values_of(document: dict[str, Any], at: Path = ()) -> Iterator[tuple[Path, Any]]:
+def values_of(document: dict[str, Any], at: Names = ()) -> Iterator[tuple[Names, Any]]:
     """Every value with its path: scalars, lists, and mappings, those that hold further values too."""
     for name, value in document.items():
         yield (*at, name), value
@@ -42,7 +45,7 @@ def values_of(document: dict[str, Any], at: Path = ()) -> Iterator[tuple[Path, A
             yield from values_of(value, (*at, name))
 
 
-def with_value(document: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+def with_value(document: dict[str, Any], path: Names, value: Any) -> dict[str, Any]:
     """A copy of ``document`` in which ``path`` holds ``value``."""
     changed = copy.deepcopy(document)
     parent = changed
