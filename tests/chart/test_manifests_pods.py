@@ -149,7 +149,8 @@ def test_services_go_on_answering_until_every_proxy_knows_that_they_go(render: R
         if pod.component in SERVICES:
             pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
             assert pause >= 5
-            assert grace >= pause + GRACE_SECONDS + 5, pod.name
+            drain = int(environment(container)["BEDPLATE_DRAIN_SECONDS"]["value"])
+            assert grace >= pause + drain + GRACE_SECONDS + 5, pod.name
         elif pod.component.startswith("worker"):
             assert grace >= int(environment(container)["BEDPLATE_STOP_SECONDS"]["value"]) + 30, pod.name
 

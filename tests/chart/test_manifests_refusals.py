@@ -65,7 +65,7 @@ REFUSED: list[tuple[list[str], dict[str, Any], str]] = [
         "nobody takes work from the queue gpu; add it to workers.cpu",
     ),
     (["tryout"], {"workers.cpu.enabled": False}, "nobody takes work from the queue cpu"),
-    (["tryout"], {"api.shutdown.gracePeriodSeconds": 24}, r"api.shutdown.*need 25 s .*; raise it or lower"),
+    (["tryout"], {"api.shutdown.gracePeriodSeconds": 29}, r"api.shutdown.*need 30 s .*; raise it or lower"),
     (["tryout"], {"exposure.ingress.enabled": True}, "set exposure.ingress.apiHost, inferenceHost, or both"),
     (["gpu"], {"exposure.gateway.parentRefs": []}, "set exposure.gateway.parentRefs"),
     (

@@ -104,9 +104,9 @@ workers: nobody takes work from the queue {{ $queue }}; add it to workers.cpu.qu
 {{- define "bedplate.check.shutdown" -}}
 {{- range $name := list "api" "inference" "store" }}
 {{- $shutdown := (get $.Values $name).shutdown }}
-{{- $needed := add (int $shutdown.preStopSeconds) 15 }}
+{{- $needed := add (int $shutdown.preStopSeconds) (int $shutdown.drainSeconds) 15 }}
 {{- if lt (int $shutdown.gracePeriodSeconds) (int $needed) }}
-{{ $name }}.shutdown.gracePeriodSeconds: requests in flight need {{ $needed }} s (preStopSeconds + 10 to answer them + 5 to close); raise it or lower preStopSeconds
+{{ $name }}.shutdown.gracePeriodSeconds: requests in flight need {{ $needed }} s (preStopSeconds + drainSeconds + 10 to answer them + 5 to close); raise it or lower the others
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -180,6 +180,11 @@ livenessProbe:
 OMP_NUM_THREADS: {valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: "1"}}}
 {{- end -}}
 
+{{/* How a service takes its leave once it is told to stop. (.Values.api.shutdown) */}}
+{{- define "bedplate.drain" -}}
+BEDPLATE_DRAIN_SECONDS: {value: {{ .drainSeconds | quote }}}
+{{- end -}}
+
 {{/* The file that a process touches to show that it lives. ("worker") */}}
 {{- define "bedplate.heartbeat" -}}
 BEDPLATE_HEARTBEAT_FILE: {value: /tmp/{{ . }}-heartbeat}
