@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from bedplate.errors import InternalError
 from bedplate_services import serve
+from bedplate_services.draining import Draining
 from bedplate_services.settings import Settings
 from bedplate_services.supervisor.ports import choose_ports
 
@@ -84,9 +85,10 @@ def _serve(host: str, port: int) -> None:
             "cache_dir": ".",
             "spool_dir": ".",
             "log_level": "WARNING",
+            "drain_seconds": 0,
         }
     )
-    serve.run(BareApplication(), settings, host, port)
+    serve.run(BareApplication(), settings, host, port, draining=Draining())
 
 
 class BareServer:

@@ -78,8 +78,11 @@ class ReaderAnnouncer:
         reader = ReaderProcess(
             self.id, self._service, self._process, self._url, self._readers.follows, spaces, self._node
         )
-        with self._database.write() as session:
-            reader_processes.announce(session, reader, started_at=self._started_at, now=self._now())
+        self._database.transact(
+            lambda session: reader_processes.announce(
+                session, reader, started_at=self._started_at, now=self._now()
+            )
+        )
         self._told, self._told_at = present, self._clock()
         return True
 

@@ -27,7 +27,17 @@ class WriteSession(ReadSession, databases.WriteSession):
 class Database(databases.Database[ReadSession, WriteSession]):
     """The store's, see :class:`bedplate.databases.Database`."""
 
-    def __init__(self, url: str, limits: databases.Limits | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        limits: databases.Limits | None = None,
+        on_retry: databases.OnRetry = databases.count_nothing,
+    ) -> None:
         super().__init__(
-            url, limits or databases.Limits(), history=HISTORY, reads=ReadSession, writes=WriteSession
+            url,
+            limits or databases.Limits(),
+            on_retry,
+            history=HISTORY,
+            reads=ReadSession,
+            writes=WriteSession,
         )

@@ -93,13 +93,7 @@ class GroupCommit:
 
     def _commit(self, group: list[PendingWrite]) -> None:
         try:
-            with self._database.write() as session:
-                hold_collection(session)
-                # Before the first space is locked: a slow object store holds up no other process's writers.
-                there = {write.info.digest for write in group if is_packed(self._objects, write.info.digest)}
-                # In one order everywhere, so that two processes never wait for each other's spaces.
-                for space in sorted({write.space for write in group}):
-                    self._record(session, space, [write for write in group if write.space == space], there)
+            self._database.transact(lambda session: self._record_all(session, group))
         except Exception as error:  # noqa: BLE001  # each writer of the group raises it in its own thread
             for write in group:
                 # A copy each: threads that raise one object write into each other's tracebacks.
@@ -108,6 +102,16 @@ class GroupCommit:
         finally:
             for write in group:
                 write.done = True
+
+    def _record_all(self, session: WriteSession, group: list[PendingWrite]) -> None:
+        for write in group:
+            write.sequence = write.error = None  # of a transaction that gave way
+        hold_collection(session)
+        # Before the first space is locked: a slow object store holds up no other process's writers.
+        there = {write.info.digest for write in group if is_packed(self._objects, write.info.digest)}
+        # In one order everywhere, so that two processes never wait for each other's spaces.
+        for space in sorted({write.space for write in group}):
+            self._record(session, space, [write for write in group if write.space == space], there)
 
     def _record(
         self, session: WriteSession, space: SpaceKey, group: list[PendingWrite], there: Collection[str]

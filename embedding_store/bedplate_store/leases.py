@@ -40,7 +40,8 @@ def claim(
     database: Database, partition_id: str, owner: str, lease_seconds: float, now: datetime
 ) -> Claim | None:
     """Take the partition for ``lease_seconds``; None: it is done, not due, held or out of attempts."""
-    with database.write() as session:
+
+    def take(session: WriteSession) -> Claim | None:
         job_id = session.scalar(select(PartitionRow.job_id).where(PartitionRow.id == partition_id))
         if job_id is None:
             return None
@@ -69,6 +70,8 @@ def claim(
         stage = session.get_one(StageRow, (job_id, taken.stage_position))
         return _to_claim(job, stage, taken)
 
+    return database.transact(take)
+
 
 def heartbeat(
     database: Database, claim: Claim, lease_seconds: float, now: datetime, done: int | None = None
@@ -81,8 +84,7 @@ def heartbeat(
     values: dict[str, Any] = {"lease_expires_at": now + timedelta(seconds=lease_seconds)}
     if done is not None:
         values["done"] = min(done, claim.units)
-    with database.write() as session:
-        _update_held(session, claim, now, values)
+    database.transact(lambda session: _update_held(session, claim, now, values))
 
 
 def commit(session: WriteSession, claim: Claim, result: dict[str, Any], now: datetime) -> None:
@@ -121,12 +123,15 @@ def fail(database: Database, claim: Claim, error: str, now: datetime) -> None:
     Raises:
         LeaseLost: the lease expired, passed on, or the job ended; nothing is left to give back.
     """
-    with database.write() as session:
+
+    def give_back(session: WriteSession) -> None:
         job = ledger.lock_job(session, claim.job_id)
         partition = session.get_one(PartitionRow, claim.partition_id, populate_existing=True)
         if not _holds(partition, claim, now):
             raise _lost(claim)
         ledger.retry_or_bury(session, job, partition, error, ledger.retry_time(claim.attempt, now), now)
+
+    database.transact(give_back)
 
 
 def release(database: Database, claim: Claim, now: datetime) -> None:
@@ -135,7 +140,8 @@ def release(database: Database, claim: Claim, now: datetime) -> None:
     Raises:
         LeaseLost: the lease expired, passed on, or the job ended; nothing is left to give back.
     """
-    with database.write() as session:
+
+    def give_back(session: WriteSession) -> None:
         ledger.lock_job(session, claim.job_id)
         _update_held(
             session,
@@ -153,6 +159,8 @@ def release(database: Database, claim: Claim, now: datetime) -> None:
             },
         )
         outbox.enqueue(session, outbox.WORK_TASK, [[claim.partition_id]], now)
+
+    database.transact(give_back)
 
 
 def _claimable(now: datetime) -> ColumnElement[bool]:

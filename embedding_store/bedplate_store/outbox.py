@@ -67,7 +67,8 @@ def drain(database: Database, send: Send, now: datetime, limit: int = 100) -> in
 
 
 def _delete(database: Database, sent: Sequence[tuple[int, int]]) -> None:
-    with database.write() as session:
+
+    def delete_unchanged(session: WriteSession) -> None:
         # What somebody else holds is being asked for again just now: leave it.
         free = session.execute(
             select(OutboxRow.id, OutboxRow.generation)
@@ -78,3 +79,5 @@ def _delete(database: Database, sent: Sequence[tuple[int, int]]) -> None:
         session.execute(
             delete(OutboxRow).where(OutboxRow.id.in_([message_id for message_id, _ in unchanged]))
         )
+
+    database.transact(delete_unchanged)

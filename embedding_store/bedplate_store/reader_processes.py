@@ -102,9 +102,12 @@ def withdraw(session: WriteSession, reader_id: str) -> None:
     session.execute(delete(ReaderRow).where(ReaderRow.id == reader_id))
 
 
-def served(session: ReadSession, now: datetime) -> set[SpaceKey]:
-    """What living processes that follow aliases are asked for."""
-    readers = (_process(row) for row in _living(session, now) if row.follows)
+def served(session: ReadSession, now: datetime, *, follows: bool = True) -> set[SpaceKey]:
+    """What living processes that follow aliases, or those that do not, are asked for. Store nodes, which are
+    told what to serve, are neither.
+    """
+    living = (row for row in _living(session, now) if row.node is None)
+    readers = (_process(row) for row in living if row.follows == follows)
     return {key for reader in readers for key, space in reader.spaces.items() if space.in_use}
 
 

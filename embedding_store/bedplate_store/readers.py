@@ -91,6 +91,9 @@ class SpaceReaders:
 
     Args:
         follows: open newer versions of the spaces served, because requests follow an alias.
+
+    Attributes:
+        looked: set when what the other processes serve, as the thread found it when it began, is open here.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class SpaceReaders:
         self._entries: dict[SpaceKey, _Entry] = {}
         self._filters = FilterCache()
         self._failed: dict[SpaceKey, tuple[int, float]] = {}
+        self.looked = threading.Event()
         self._stopped = threading.Event()
         self._refreshing: threading.Thread | None = None
         self._opening: threading.Thread | None = None
@@ -255,13 +259,14 @@ class SpaceReaders:
         return behind
 
     def _run_ahead(self) -> None:
-        try:
-            self._open_what_others_serve()
-        except _FAILURES:
-            logger.exception("what other processes serve could not be opened")
-        while not self._stopped.wait(self._refresh_seconds):
+        pause = 0.0
+        while not self._stopped.wait(pause):
+            pause = self._refresh_seconds
             try:
-                self.open_ahead()
+                if self.looked.is_set():
+                    self.open_ahead()
+                else:
+                    self._open_what_others_serve()
             except _FAILURES:
                 logger.exception("snapshots could not be opened ahead")
 
@@ -273,17 +278,16 @@ class SpaceReaders:
 
     def _open_what_others_serve(self) -> None:
         """A process that starts will be asked for what the others, or its own predecessor, are asked for."""
-        if not self.follows:
-            return
         with self._database.read() as session:
-            served = reader_processes.served(session, self._now())
+            served = reader_processes.served(session, self._now(), follows=self.follows)
         for key in served:
             if self._stopped.is_set():
                 return
             try:
                 self._refresh(key)
-            except _FAILURES:
+            except _FAILURES:  # one that is damaged must not keep the others from being served
                 logger.exception("space %s could not be opened", key)
+        self.looked.set()
 
     def _refresh(self, key: SpaceKey, *, whole: bool = False) -> SpaceReader:
         entry = self._entries.setdefault(key, _Entry())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import select, update
 
 from bedplate_store import ledger, outbox
-from bedplate_store.database import Database
+from bedplate_store.database import Database, WriteSession
 from bedplate_store.tables.jobs import PartitionRow
 
 _LARGEST_RESEND_DOUBLING = 6
@@ -41,23 +42,23 @@ def _end_expired_leases(database: Database, now: datetime) -> tuple[int, int]:
             .where(PartitionRow.state == "leased", PartitionRow.lease_expires_at <= now)
             .order_by(PartitionRow.lease_expires_at, PartitionRow.id)
         ).all()
-    expired = buried = 0
-    for partition_id, job_id in found:
-        with database.write() as session:  # one transaction each, so that none waits for all
-            job = ledger.lock_job(session, job_id)
-            partition = session.get_one(PartitionRow, partition_id, populate_existing=True)
-            if (
-                partition.state != "leased"
-                or partition.lease_expires_at is None
-                or partition.lease_expires_at > now
-            ):
-                continue  # heartbeat, commit or claim came first
-            error = (
-                f"the lease of {partition.lease_owner} expired: the worker died, froze or lost its way here"
-            )
-            buried += ledger.retry_or_bury(session, job, partition, error, now, now)
-            expired += 1
-    return expired, buried
+    # One transaction each, so that none waits for all.
+    endings = [
+        database.transact(partial(_end_lease, partition_id=partition_id, job_id=job_id, now=now))
+        for partition_id, job_id in found
+    ]
+    ended = [buried for buried in endings if buried is not None]
+    return len(ended), sum(ended)
+
+
+def _end_lease(session: WriteSession, partition_id: str, job_id: str, now: datetime) -> bool | None:
+    """Whether the partition was buried; None: its lease is not expired any more."""
+    job = ledger.lock_job(session, job_id)
+    partition = session.get_one(PartitionRow, partition_id, populate_existing=True)
+    if partition.state != "leased" or partition.lease_expires_at is None or partition.lease_expires_at > now:
+        return None  # heartbeat, commit or claim came first
+    error = f"the lease of {partition.lease_owner} expired: the worker died, froze or lost its way here"
+    return ledger.retry_or_bury(session, job, partition, error, now, now)
 
 
 def _resend(database: Database, now: datetime, resend_after_seconds: float) -> int:
@@ -77,7 +78,8 @@ def _resend(database: Database, now: datetime, resend_after_seconds: float) -> i
 
 
 def _resend_of_job(database: Database, job_id: str, partition_ids: list[str], now: datetime) -> int:
-    with database.write() as session:
+
+    def send_again(session: WriteSession) -> int:
         ledger.lock_job(session, job_id)
         still_due = session.scalars(
             update(PartitionRow)
@@ -87,7 +89,9 @@ def _resend_of_job(database: Database, job_id: str, partition_ids: list[str], no
             .execution_options(synchronize_session=False)
         ).all()
         outbox.enqueue(session, outbox.WORK_TASK, [[partition_id] for partition_id in sorted(still_due)], now)
-    return len(still_due)
+        return len(still_due)
+
+    return database.transact(send_again)
 
 
 def _patience(sends: int, resend_after_seconds: float) -> timedelta:

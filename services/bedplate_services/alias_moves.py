@@ -46,8 +46,9 @@ async def move(
 
 
 def _move(house: Platform, foundation: str, alias: str, document: AliasMove, moved_by: str) -> Alias:
-    with house.registry.write() as session:
-        moved = aliases.move(session, foundation, alias, document, moved_by, house.now())
+    moved = house.registry.transact(
+        lambda session: aliases.move(session, foundation, alias, document, moved_by, house.now())
+    )
     house.directory.forget()
     return moved
 
@@ -86,9 +87,8 @@ async def _wait_for_readers(
 
 
 def _want(house: Platform, foundation: str, document: AliasMove) -> None:
-    with house.store.write() as session:
-        until = house.now() + timedelta(seconds=document.wait_for_readers_seconds) + _WANTED
-        reader_processes.want(session, foundation, document.version, until)
+    until = house.now() + timedelta(seconds=document.wait_for_readers_seconds) + _WANTED
+    house.store.transact(lambda session: reader_processes.want(session, foundation, document.version, until))
 
 
 def _lacking(house: Platform, foundation: str, current: int, target: int) -> list[Unready]:

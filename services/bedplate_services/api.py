@@ -6,7 +6,6 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -80,8 +79,10 @@ class Api:
         remote = remote_answers(house.routing, house.settings)
         hot_path = HotPath(house.directory, remote, house.metrics, queue, self.http)
         bulk_bytes = (limits or BodyLimits()).bulk
-        self.lane = Lane(house.directory, house.authenticator, house.metrics, queue, bulk_bytes)
-        self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits)
+        self.lane = Lane(
+            house.directory, house.authenticator, house.metrics, queue, bulk_bytes, house.draining
+        )
+        self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits, house.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and "state" in scope:
@@ -119,7 +120,7 @@ def _fastapi(house: Platform) -> FastAPI:
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router)
-    app.include_router(platform.health_routes(partial(platform.check_databases, house)))
+    app.include_router(platform.health_routes(platform.ApiReadiness(house).check, house.draining))
     openapi_document.install(
         app, hot_path_documents.OPERATIONS, (*hot_path_documents.MODELS, *BULK_DOCUMENTS)
     )
@@ -141,6 +142,7 @@ def main() -> None:
         settings,
         settings.host,
         settings.port,
+        draining=app.platform.draining,
         processes=settings.api_processes,
         ready_file=options.ready_file,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bedplate.databases import DATABASE_AWAY
 from bedplate.errors import Unauthenticated
 from bedplate_registry.principals import Principal
 from bedplate_services.edge import header
@@ -30,15 +31,18 @@ SECURITY_SCHEME = HTTPBearer(
 
 @dataclass(frozen=True)
 class _Known:
+    """``until``: good without asking; ``told_at``: when the database last said so."""
+
     principal: Principal
     until: float
+    told_at: float
 
 
 class Authenticator:
     """Answers who a secret belongs to, remembering the good answers for a moment.
 
     The memory saves the hot path a database query per request; a revoked token works ``ttl_seconds``
-    longer at most. Secrets are kept as hashes only.
+    longer at most, or, while the database is away, ``outage_seconds``. Secrets are kept as hashes only.
     """
 
     def __init__(
@@ -46,10 +50,12 @@ class Authenticator:
         authenticate: Callable[[str], Principal],
         *,
         ttl_seconds: float,
+        outage_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._authenticate = authenticate
         self._ttl_seconds = ttl_seconds
+        self._outage_seconds = outage_seconds
         self._clock = clock
         self._known: dict[bytes, _Known] = {}
 
@@ -64,11 +70,23 @@ class Authenticator:
         return known is not None and known.until > self._clock()
 
     def ask(self, secret: str) -> Principal:
-        """Ask the database. Raises Unauthenticated for a secret that is unknown or revoked."""
-        principal = self._authenticate(secret)
+        """Ask the database; while it is away, what it last said holds. Raises Unauthenticated for a secret
+        that is unknown or revoked.
+        """
+        asked_at, known = self._clock(), self._known.get(digest(secret))
+        try:
+            principal = self._authenticate(secret)
+        except DATABASE_AWAY:
+            if known is None or asked_at - known.told_at >= self._outage_seconds:
+                raise
+            self._known[digest(secret)] = replace(known, until=self._clock() + self._ttl_seconds)
+            return known.principal
+        except Unauthenticated:
+            self._known.pop(digest(secret), None)
+            raise
         if len(self._known) >= _CAPACITY:
             self._forget_old()
-        self._known[digest(secret)] = _Known(principal, self._clock() + self._ttl_seconds)
+        self._known[digest(secret)] = _Known(principal, self._clock() + self._ttl_seconds, asked_at)
         return principal
 
     def forget(self) -> None:

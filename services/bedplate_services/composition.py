@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bedplate_modeling import checkpoint_layout as layout
@@ -14,6 +14,7 @@ from bedplate_registry.principals import Principal
 from bedplate_services.auth import Authenticator
 from bedplate_services.directory import SpaceDirectory
 from bedplate_services.dispatch import CeleryDispatcher, Dispatcher, NullDispatcher, celery_sender
+from bedplate_services.draining import Draining
 from bedplate_services.metrics import Metrics, PrometheusMetrics
 from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
@@ -55,6 +56,7 @@ class Platform:
     signer: UrlSigner
     metrics: Metrics
     now: Clock
+    draining: Draining = field(default_factory=Draining)
     foundation_checkpoints: CheckpointPolicy = FOUNDATION_CHECKPOINTS
     expert_checkpoints: CheckpointPolicy = EXPERT_CHECKPOINTS
 
@@ -81,9 +83,10 @@ def build_platform(
     """Open everything the settings name. Nothing is migrated: see :func:`migrate`."""
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
-    registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
-    store = StoreDatabase(settings.store_database_url, settings.database_limits)
     metrics = metrics or PrometheusMetrics(service)
+    limits, on_retry = settings.database_limits, metrics.database_retry
+    registry = RegistryDatabase(settings.registry_database_url, limits, on_retry)
+    store = StoreDatabase(settings.store_database_url, limits, on_retry)
     objects = open_objects(settings, metrics.object_fault)
     readers = SpaceReaders(
         store,
@@ -110,10 +113,11 @@ def build_platform(
             # How soon an alias moved elsewhere is followed; writes are seen as soon as the reader is.
             fresh_seconds=settings.reader_refresh_seconds,
             stale_seconds=2 * settings.reader_refresh_seconds,
+            outage_seconds=settings.outage_seconds,
         ),
         routing=routing,
         writes=Writes(store, objects, settings.pending_mib_max << 20, readers),
-        authenticator=build_authenticator(registry, settings.token_cache_seconds),
+        authenticator=build_authenticator(registry, settings),
         dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
         signer=UrlSigner(settings.api_base_url, _secret(settings)),
         metrics=metrics,
@@ -133,12 +137,14 @@ def open_objects(settings: Settings, on_fault: OnFault) -> ObjectStore:
     )
 
 
-def build_authenticator(registry: RegistryDatabase, ttl_seconds: float) -> Authenticator:
+def build_authenticator(registry: RegistryDatabase, settings: Settings) -> Authenticator:
     def ask(secret: str) -> Principal:
         with registry.read() as session:
             return tokens.authenticate(session, secret)
 
-    return Authenticator(ask, ttl_seconds=ttl_seconds)
+    return Authenticator(
+        ask, ttl_seconds=settings.token_cache_seconds, outage_seconds=settings.outage_seconds
+    )
 
 
 def build_dispatcher(store: StoreDatabase, broker_url: str | None) -> Dispatcher:

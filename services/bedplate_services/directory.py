@@ -8,13 +8,15 @@ the background while the old one still serves, and never used once it is older t
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from starlette.concurrency import run_in_threadpool
 
-from bedplate.errors import SpaceNotReady
+from bedplate.databases import DATABASE_AWAY
+from bedplate.errors import NotFound, SpaceNotReady
 from bedplate.references import VersionReference
 from bedplate_registry import versions
 from bedplate_registry.database import Database
@@ -54,6 +56,7 @@ class SpaceDirectory:
         routing: where to ask for spaces that store nodes serve; None: this process serves all.
         fresh_seconds: how long an answer is used without asking again.
         stale_seconds: how long it may serve while a newer one is being opened.
+        outage_seconds: how long aliases mean what they meant while the registry's database is away.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SpaceDirectory:
         routing: ShardRouting | None = None,
         fresh_seconds: float = 0.25,
         stale_seconds: float = 1.0,
+        outage_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -71,6 +75,8 @@ class SpaceDirectory:
         self._routing = routing
         self._fresh_seconds = fresh_seconds
         self._stale_seconds = stale_seconds
+        self._outage_seconds = outage_seconds
+        self._meant: dict[str, tuple[int, float]] = {}
         self._clock = clock
         self._generation = 0
         self._located: dict[_Address, Located] = {}
@@ -113,7 +119,8 @@ class SpaceDirectory:
             self._located[reference, located.space] = located
 
     def resolve(self, reference: str) -> tuple[str, int]:
-        """``(foundation, version number)`` of a reference; asks the registry about aliases.
+        """``(foundation, version number)`` of a reference; asks the registry about aliases. While that is
+        away, an alias means what it last meant; nobody can move it meanwhile.
 
         Raises:
             InvalidRequest, NotFound.
@@ -121,8 +128,20 @@ class SpaceDirectory:
         parsed = VersionReference.parse(reference)
         if parsed.number is not None:
             return parsed.foundation, parsed.number
-        with self._registry.read() as session:
-            return parsed.foundation, versions.resolve(session, parsed).version
+        asked_at = self._clock()
+        try:
+            with self._registry.read() as session:
+                number = versions.resolve(session, parsed).version
+        except DATABASE_AWAY:
+            number, told_at = self._meant.get(reference, (0, -math.inf))
+            if asked_at - told_at >= self._outage_seconds:
+                raise
+            return parsed.foundation, number
+        except NotFound:
+            self._meant.pop(reference, None)
+            raise
+        self._meant[reference] = number, asked_at
+        return parsed.foundation, number
 
     def newest(self, key: SpaceKey) -> SpaceReader | RemoteSpace:
         """What sees every write acknowledged before this call; may be called from other threads.
@@ -135,7 +154,7 @@ class SpaceDirectory:
     def forget(self) -> None:
         """Answer nothing opened before now; called after this process moved an alias or wrote to a space."""
         self._generation += 1
-        self._located = {}
+        self._located, self._meant = {}, {}
 
     def _open(self, address: _Address) -> asyncio.Task[Located]:
         slot = (self._generation, address)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bedplate_services import problems
+from bedplate_services.draining import Draining
 from bedplate_services.logging import get_logger
 from bedplate_services.metrics import Metrics
 
@@ -62,9 +63,12 @@ def header(scope: Scope, name: bytes) -> bytes:
 class _Exchange:
     """One request and its answer: counts what comes in, stamps what goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, limit: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, limit: int, draining: Draining
+    ) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self._id = request_id.encode()
+        self._draining = draining
         self._limit, self._read = limit, 0
         self.status = 0
         self.finished = False
@@ -81,6 +85,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id)]
+            if self._draining.begun:
+                message["headers"].append((b"connection", b"close"))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             self.finished = True
         await self._send(message)
@@ -96,10 +102,17 @@ def too_large(limit: int) -> HTTPException:
 class Edge:
     """Wraps an ASGI application; see the module's docstring."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        limits: BodyLimits | None = None,
+        draining: Draining | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._limits = limits or BodyLimits()
+        self._draining = draining or Draining()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,7 +123,7 @@ class Edge:
         request_id = given.decode() if REQUEST_ID.match(given) else new_request_id()
         scope[problems.REQUEST_ID] = request_id
         limit = self._limits.of(scope["method"], scope["path"], header(scope, b"content-type"))
-        exchange = _Exchange(scope, receive, send, request_id, limit)
+        exchange = _Exchange(scope, receive, send, request_id, limit, self._draining)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._answer(exchange, limit)

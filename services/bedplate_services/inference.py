@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from bedplate.databases import exit_if_refused
+from bedplate.errors import Unavailable
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services import openapi, problems, serve
@@ -73,7 +74,7 @@ class Inference:
             house.readers, house.settings.cache_dir, house.now, lambda: keeper.current.digests
         )
         self.http = self._fastapi()
-        self._edge = Edge(Gate(self.http, house.authenticator), house.metrics, limits)
+        self._edge = Edge(Gate(self.http, house.authenticator), house.metrics, limits, house.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)
@@ -103,7 +104,7 @@ class Inference:
         app.state.platform, app.state.serving = self.platform, self.serving
         problems.install(app)
         app.include_router(inference.router)
-        app.include_router(platform.health_routes(self.serving.keeper.check))
+        app.include_router(platform.health_routes(self._check, self.platform.draining))
         openapi.install(app, {})
         return app
 
@@ -114,6 +115,12 @@ class Inference:
             except Exception as error:  # noqa: BLE001  # a database that is away must not end the loop
                 _log.warning("the registry cannot be read; serving what is loaded", exc_info=error)
             await asyncio.sleep(self.platform.settings.model_poll_seconds)
+
+    def _check(self) -> None:
+        """Raises Unavailable, saying what is missing."""
+        self.serving.keeper.check()
+        if not self.platform.readers.looked.is_set():
+            raise Unavailable("The spaces that other inference processes read are still being opened here.")
 
     def close(self) -> None:
         self.serving.batcher.close()
@@ -135,7 +142,13 @@ def main() -> None:
         torch.set_num_threads(settings.torch_threads)
     app = create_app(settings)
     exit_if_refused(app.platform.registry, app.platform.store)
-    serve.run(app, settings, settings.inference_host, settings.inference_port)
+    serve.run(
+        app,
+        settings,
+        settings.inference_host,
+        settings.inference_port,
+        draining=app.platform.draining,
+    )
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class Metrics(Protocol):
 
     def object_fault(self, operation: str, reason: str, ending: str) -> None: ...
 
+    def database_retry(self, database: str, reason: str) -> None: ...
+
     def render(self) -> tuple[bytes, str]:
         """The metrics as text, and their content type."""
         ...
@@ -62,6 +64,9 @@ class NullMetrics:
         return None
 
     def object_fault(self, operation: str, reason: str, ending: str) -> None:
+        return None
+
+    def database_retry(self, database: str, reason: str) -> None:
         return None
 
     def render(self) -> tuple[bytes, str]:
@@ -106,6 +111,12 @@ class PrometheusMetrics:
             ("operation", "reason", "ending"),
             registry=registry,
         )
+        self._database_retries = Counter(
+            f"{name}database_retries_total",
+            "Transactions run again because the database had them give way.",
+            ("database", "reason"),
+            registry=registry,
+        )
         # Finding the child of some labels costs more than counting in it.
         self._bound_request = functools.cache(self._children_of)
         self._bound_rows = functools.cache(self._rows.labels)
@@ -134,6 +145,9 @@ class PrometheusMetrics:
 
     def object_fault(self, operation: str, reason: str, ending: str) -> None:
         self._object_faults.labels(operation, reason, ending).inc()
+
+    def database_retry(self, database: str, reason: str) -> None:
+        self._database_retries.labels(database, reason).inc()
 
     def render(self) -> tuple[bytes, str]:
         if SHARED_FOLDER not in os.environ:

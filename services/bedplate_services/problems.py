@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from bedplate.databases import DATABASE_AWAY, sqlstate_of
 from bedplate.errors import (
     BatchTooLarge,
     BedplateError,
@@ -90,6 +90,14 @@ _BY_FAULT: Mapping[str, type[InvalidRequest]] = {"too_long": BatchTooLarge, "too
 """What pydantic calls a list out of its bounds; text out of bounds has other names."""
 _MAX_REPORTED = 20
 _POSTGRES_DISK_FULL = "53100"
+_WAITED = {
+    "57014": "The metadata database took longer than BEDPLATE_DATABASE_STATEMENT_SECONDS",
+    "55P03": "Another transaction kept what this one needs longer than BEDPLATE_DATABASE_LOCK_SECONDS",
+    "25P03": "The transaction did nothing for longer than BEDPLATE_DATABASE_IDLE_IN_TRANSACTION_SECONDS",
+    "40001": "Others were changing the same rows",
+    "40P01": "Others were changing the same rows",
+}
+"""What PostgreSQL gave up, by SQLSTATE; the last two after all attempts."""
 _RESERVED = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
 
@@ -153,7 +161,10 @@ def from_exception(error: Exception) -> BedplateError:
             "A disk of the platform is full: free room on it or give it more, then try again. Nothing was "
             "written; reads go on. The log names the file with the request id."
         )
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+    waited = _WAITED.get(sqlstate_of(error) or "")
+    if waited is not None:
+        return Unavailable(f"{waited}; try again in a moment.")
+    if isinstance(error, DATABASE_AWAY) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return Unavailable("The metadata database cannot be reached just now; try again in a moment.")
     if isinstance(error, DataError | OverflowError):
         # Numbers beyond 64 bits and NUL characters pass as JSON and are refused by the database.

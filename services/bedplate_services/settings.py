@@ -31,6 +31,7 @@ class Settings(DatabaseSettings):
         local_paths: tell callers where objects lie in this machine's file system, for those that share it.
         device: where the inference service runs foundations: "cpu" or "cuda".
         token_cache_seconds: how long a revoked token may still work.
+        outage_seconds: how long known tokens and aliases hold while the registry's database is away.
         history_cache_mib: memory for the encoded histories of recent users.
         reader_refresh_seconds: how long a reader may serve before looking for newer writes and snapshots; a
             write is seen by everybody about then, and its writer waits for a reader here that lags longer.
@@ -39,6 +40,8 @@ class Settings(DatabaseSettings):
         store_node_url: how the API reaches it; None: http://store_node_host:store_node_port.
         shard_secret: what store nodes and those who ask them know; without it the API asks none.
         shard_deadline_seconds: how long a request waits for the shards it needs.
+        drain_seconds: how long a process told to stop goes on as before, with /readyz saying no, so that
+            nobody is still being sent to it when it ends.
         pending_mib_max: vectors of one space that may wait for compaction; further writes are put off.
     """
 
@@ -72,8 +75,10 @@ class Settings(DatabaseSettings):
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
     token_cache_seconds: float = Field(default=2.0, ge=0)
+    outage_seconds: float = Field(default=300.0, ge=0)
     reader_refresh_seconds: float = Field(default=0.25, gt=0)
     reader_keep_seconds: float = Field(default=600.0, gt=0)
+    drain_seconds: float = Field(default=5.0, ge=0)
     pending_mib_max: int = Field(default=4096, ge=1)
     model_poll_seconds: float = Field(default=1.0, gt=0)
     history_cache_mib: int = Field(default=512, ge=0)

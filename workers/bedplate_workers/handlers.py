@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bedplate_modeling.runtime import FoundationRuntime
 
 Finish = Callable[[WriteSession], dict[str, Any]]
-"""Writes what belongs to the partition's result, in the transaction that commits it; returns the result."""
+"""Writes what belongs to the partition's result, in the transaction that commits it; returns the result. It
+does nothing else, because that transaction may be run again."""
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,9 @@ class Worker:
             return handler(self._workplace, claim, heartbeat)
 
     def _commit(self, claim: Claim, finish: Finish) -> None:
-        with self._workplace.store.write() as session:
-            leases.commit(session, claim, finish(session), self._workplace.now())
+        self._workplace.store.transact(
+            lambda session: leases.commit(session, claim, finish(session), self._workplace.now())
+        )
 
 
 def _reason(error: Exception) -> str:

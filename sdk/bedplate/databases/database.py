@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from bedplate.databases.engines import WRITES, open_engine
 from bedplate.databases.history import History, SchemaRefused, SchemaState
 from bedplate.databases.limits import Limits
+from bedplate.databases.retries import OnRetry, again_while_it_gives_way, sqlstate_of
 
 _log = logging.getLogger(__name__)
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -37,6 +38,11 @@ class WriteSession(ReadSession):
 
 ReadT = TypeVar("ReadT", bound=ReadSession)
 WriteT = TypeVar("WriteT", bound=WriteSession)
+ResultT = TypeVar("ResultT")
+
+
+def count_nothing(_database: str, _reason: str) -> None:
+    """For who has no metrics; a transaction that is run again is in the log in any case."""
 
 
 class Database(Generic[ReadT, WriteT]):
@@ -46,9 +52,17 @@ class Database(Generic[ReadT, WriteT]):
     """
 
     def __init__(
-        self, url: str, limits: Limits, *, history: History, reads: type[ReadT], writes: type[WriteT]
+        self,
+        url: str,
+        limits: Limits,
+        on_retry: OnRetry,
+        *,
+        history: History,
+        reads: type[ReadT],
+        writes: type[WriteT],
     ) -> None:
         self.url = url
+        self._on_retry = on_retry
         self.history = history
         self.engine = open_engine(url, limits)
         self._reads, self._writes = reads, writes
@@ -77,7 +91,7 @@ class Database(Generic[ReadT, WriteT]):
                 with self._writing() as connection, connection.begin():
                     return self.history.upgrade(connection, revision)
             except DBAPIError as error:
-                in_use = getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+                in_use = sqlstate_of(error) == _LOCK_NOT_AVAILABLE
                 if not in_use or attempt == _MIGRATION_ATTEMPTS:
                     raise
             attempt += 1
@@ -121,6 +135,20 @@ class Database(Generic[ReadT, WriteT]):
         ):
             yield session
             session.commit()
+
+    def transact(self, work: Callable[[WriteT], ResultT]) -> ResultT:
+        """One write transaction that runs ``work``, and runs it again in a new one where the database rolled
+        it back to end a deadlock, or because it could not be put in a row with others.
+
+        ``work`` does nothing but read and write in its session, so that running it again is the same as
+        having run it once.
+        """
+
+        def once() -> ResultT:
+            with self.write() as session:
+                return work(session)
+
+        return again_while_it_gives_way(self.history.name, once, self._on_retry)
 
     def close(self) -> None:
         self.engine.dispose()

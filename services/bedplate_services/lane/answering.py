@@ -21,6 +21,7 @@ from bedplate_services.answers import headers_of
 from bedplate_services.auth import Authenticator
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
+from bedplate_services.draining import Draining
 from bedplate_services.edge import new_request_id
 from bedplate_services.hot_path import INLINE_BYTES, ROUTES
 from bedplate_services.lane.heads import Ask, read_head
@@ -59,6 +60,7 @@ class Lane:
 
     Args:
         body_bytes_max: larger bodies are left to the ordinary path.
+        draining: once begun, all is left to the ordinary path, which closes connections.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Lane:
         metrics: Metrics,
         queue: SearchQueue,
         body_bytes_max: int = INLINE_BYTES,
+        draining: Draining | None = None,
     ) -> None:
         self._directory = directory
         self._authenticator = authenticator
@@ -75,6 +78,7 @@ class Lane:
         self._queue = queue
         self._turns = LookupTurns()
         self._body_bytes_max = min(body_bytes_max, INLINE_BYTES)
+        self._draining = draining or Draining()
         self._asks: dict[bytes, Ask | None] = {}
         self._headers: dict[_Shape, bytes] = {}
         self._server_headers: ServerHeaders = ()
@@ -82,7 +86,7 @@ class Lane:
 
     def ask(self, head: bytes) -> Ask | None:
         """What a request head asks, if the lane may answer it; known heads cost a dictionary access."""
-        if len(head) > _HEAD_BYTES_MAX:
+        if self._draining.begun or len(head) > _HEAD_BYTES_MAX:
             return None
         try:
             return self._asks[head]

@@ -159,8 +159,9 @@ def download_file(
 )
 def move_serving(house: OwnerHouse, caller: Caller, expert: PathName, document: ServingMove) -> Expert:
     """Compare-and-swap: 412 unless ``expected_version`` (null: none) serves now."""
-    with house.registry.write() as session:
-        return experts.set_serving(session, expert, document, caller.name, house.now())
+    return house.registry.transact(
+        lambda session: experts.set_serving(session, expert, document, caller.name, house.now())
+    )
 
 
 @router.get("/{expert}/serving/history", summary="List which versions of an expert served")

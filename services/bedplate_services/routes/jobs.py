@@ -12,6 +12,7 @@ from bedplate_services.auth import Caller
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, page
 from bedplate_store import jobs
+from bedplate_store.database import WriteSession
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -40,6 +41,9 @@ def get_job(house: House, caller: Caller, job_id: JobId) -> Job:
 @router.post("/{id}/cancel", summary="Cancel a job", responses=problem_responses(409))
 def cancel_job(house: House, caller: Caller, job_id: JobId) -> Job:
     """A job that has ended stays as it is. For the team that started it."""
-    with house.store.write() as session:
+
+    def cancel(session: WriteSession) -> Job:
         caller.require_owner(jobs.get(session, job_id).team)
         return jobs.cancel(session, job_id, house.now())
+
+    return house.store.transact(cancel)

@@ -16,6 +16,7 @@ from bedplate.wire.registry import Role
 from bedplate.wire.serving import Endpoints
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
+from bedplate_services.draining import Draining
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House
 
@@ -55,11 +56,12 @@ def endpoints(house: House) -> Endpoints:
     )
 
 
-def health_routes(check: Callable[[], None]) -> APIRouter:
+def health_routes(check: Callable[[], None], draining: Draining) -> APIRouter:
     """/healthz, /readyz and /metrics of one service.
 
     Args:
         check: raises Unavailable, saying what is missing, while the service cannot answer its requests.
+        draining: once begun, the service is not ready any more.
     """
     health = APIRouter(tags=["platform"])
 
@@ -69,6 +71,7 @@ def health_routes(check: Callable[[], None]) -> APIRouter:
 
     @health.get("/readyz", summary="The service can answer its requests", responses=problem_responses(503))
     def readyz() -> Health:
+        refuse_if_draining(draining)
         check()
         return Health(status="ready")
 
@@ -83,6 +86,34 @@ def health_routes(check: Callable[[], None]) -> APIRouter:
         return Response(body, media_type=content_type)
 
     return health
+
+
+def refuse_if_draining(draining: Draining) -> None:
+    """Raises Unavailable once the process was told to stop."""
+    if draining.begun:
+        raise Unavailable("This process was told to stop and takes its leave; ask another one.")
+
+
+class ApiReadiness:
+    """Whether the API may be asked: databases with the right schema answer, and the spaces that others serve
+    are open here, which the others know.
+
+    Once it may, it may for good. A database that is away later concerns all replicas alike: to take them all
+    out would turn their 503 into refused connections, and end the lookups that need no database.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._reached = False
+
+    def check(self) -> None:
+        """Raises Unavailable, saying what is missing."""
+        if self._reached:
+            return
+        check_databases(self._platform)
+        if not self._platform.readers.looked.is_set() or not self._platform.announcer.told:
+            raise Unavailable("The spaces that other processes serve are still being opened here.")
+        self._reached = True
 
 
 def check_databases(platform: Platform) -> None:

@@ -71,8 +71,9 @@ async def ingest_events(
             columns = EventColumns.from_wire(bodies.parse(EventBatch, body.data).events)
         with house.registry.read() as session:
             require_surfaces(session, caller, columns.surfaces)
-        with house.store.write() as session:
-            return events.ingest(session, columns, now=house.now(), allow_late=allow_late)
+        return house.store.transact(
+            lambda session: events.ingest(session, columns, now=house.now(), allow_late=allow_late)
+        )
 
     return await run_in_threadpool(ingest)
 
@@ -129,8 +130,7 @@ async def put_items(house: House, caller: Caller, request: Request) -> ItemsAcce
             table = check_items(decode_table(body.data))
         else:
             table = items_to_table(bodies.parse(ItemBatch, body.data).items)
-        with house.store.write() as session:
-            return items.upsert_arrow(session, table, now=house.now())
+        return house.store.transact(lambda session: items.upsert_arrow(session, table, now=house.now()))
 
     return await run_in_threadpool(put)
 
@@ -189,8 +189,7 @@ async def record_outcomes(
         where, rows = _outcomes_of(body, surface)
         with house.registry.read() as session:
             require_surfaces(session, caller, [where])
-        with house.store.write() as session:
-            return outcomes.record(session, where, rows, now=house.now())
+        return house.store.transact(lambda session: outcomes.record(session, where, rows, now=house.now()))
 
     return await run_in_threadpool(record)
 

@@ -43,10 +43,10 @@ def create_training_set(house: House, caller: Caller, document: TrainingSetCreat
     pinned = [resolve(house, reference).reference for reference in document.versions]
     # What is not sealed is in no training set; what was answered before this request should be in this one.
     ImpressionLog(house.settings.spool_dir, house.objects, house.store).seal(house.now())
-    with house.store.write() as session:
-        made = training_sets.create(
-            session, document.model_copy(update={"versions": pinned}), team=team, now=house.now()
-        )
+    definition = document.model_copy(update={"versions": pinned})
+    made = house.store.transact(
+        lambda session: training_sets.create(session, definition, team=team, now=house.now())
+    )
     house.dispatcher.drain(house.now())
     return made
 

@@ -19,8 +19,10 @@ from bedplate_services import serve
 from bedplate_services.bodies import whole_body
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.composition import open_objects, system_clock
+from bedplate_services.draining import Draining
 from bedplate_services.edge import ROUTE, BodyLimits, Edge, header
 from bedplate_services.metrics import Metrics, PrometheusMetrics
+from bedplate_services.routes.platform import refuse_if_draining
 from bedplate_services.settings import Settings
 from bedplate_services.shards.exchange import (
     MISSING,
@@ -52,7 +54,8 @@ class NodeApp:
         self._authorization = f"Bearer {secret}".encode()
         self._metrics = metrics
         self._queue = SearchQueue()
-        self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits())
+        self.draining = Draining()
+        self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits(), self.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -86,6 +89,7 @@ class NodeApp:
         if path == "/healthz":
             return JSONResponse({"status": "alive"})
         if path == "/readyz":
+            refuse_if_draining(self.draining)
             if not self._node.looked.is_set() or not self._announcer.told:
                 raise Unavailable("The shards assigned to this node are still being opened.")
             return JSONResponse({"status": "ready"})
@@ -138,7 +142,7 @@ def create_app(settings: Settings) -> NodeApp:
         )
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     metrics = PrometheusMetrics("store_node")
-    database = Database(settings.store_database_url, settings.database_limits)
+    database = Database(settings.store_database_url, settings.database_limits, metrics.database_retry)
     objects = open_objects(settings, metrics.object_fault)
     node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)
     announcer = ReaderAnnouncer(
@@ -157,7 +161,7 @@ def main() -> None:
     settings = Settings()
     app = create_app(settings)
     exit_if_refused(app.database)
-    serve.run(app, settings, settings.store_node_host, settings.store_node_port)
+    serve.run(app, settings, settings.store_node_host, settings.store_node_port, draining=app.draining)
 
 
 if __name__ == "__main__":

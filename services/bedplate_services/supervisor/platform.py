@@ -246,6 +246,7 @@ class Platform:
             "SPOOL_DIR": str(directory.spool),
             "HOST": self._host,
             "API_PROCESSES": "1",
+            "DRAIN_SECONDS": "0",  # nobody else answers on these ports
             "PORT": str(port),
             "INFERENCE_HOST": self._host,
             "INFERENCE_PORT": str(inference_port),

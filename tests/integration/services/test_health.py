@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,6 +45,12 @@ def start(tmp_path: Path, migrated: Path) -> Iterator[Start]:
         yield service
 
 
+def wait_until(seen: Callable[[], bool]) -> None:
+    """Threads that do it look ten times a second; pytest's time limit ends the wait for what never comes."""
+    while not seen():
+        time.sleep(0.01)
+
+
 SERVICES = pytest.mark.parametrize("service", ["api", "inference"])
 
 
@@ -62,20 +69,47 @@ def test_a_living_process_says_so_without_a_token(start: Start, service: str) ->
     assert (response.status_code, response.json()) == (200, {"status": "alive"})
 
 
-def test_the_api_is_ready_while_both_databases_answer_and_are_migrated(start: Start) -> None:
+def test_the_api_becomes_ready_when_databases_are_migrated_and_what_others_serve_is_open(
+    start: Start,
+) -> None:
     client = start("api")
-    response = client.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"status": "ready"})
+    house = client.house  # type: ignore[attr-defined]
+    assert house.readers.looked.wait(10)
     for name in ("registry", "store"):
         table = f"{name}_revision"
-        database = getattr(client.house, name)  # type: ignore[attr-defined]
+        database = getattr(house, name)
         with database.engine.begin() as connection:
             connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
         assert name in _unavailable(client)
         with database.engine.begin() as connection:
             connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
-        assert client.get("/readyz").status_code == 200
+    house.readers.looked.clear()
+    assert "still being opened" in _unavailable(client)
+    house.readers.looked.set()
+    wait_until(lambda: house.announcer.told)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ready"})
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_ready_api_stays_ready_while_a_database_is_away(start: Start) -> None:
+    """All replicas would leave the Service at once, and with them the lookups that need no database."""
+    client = start("api")
+    house = client.house  # type: ignore[attr-defined]
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+    with house.registry.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE registry_revision RENAME TO away"))
+    assert client.get("/readyz").status_code == 200
+
+
+@SERVICES
+def test_a_process_told_to_stop_is_not_ready_and_answers_on(start: Start, service: str) -> None:
+    client = start(service)
+    client.house.draining.begin()  # type: ignore[attr-defined]
+    assert "told to stop" in _unavailable(client)
+    response = client.get("/healthz")
+    assert response.status_code == 200
+    assert response.headers["connection"] == "close"
 
 
 def test_inference_is_ready_once_it_has_read_the_registry(
@@ -90,6 +124,7 @@ def test_inference_is_ready_once_it_has_read_the_registry(
         assert "has not been read yet" in _unavailable(client)
         assert client.get("/healthz").status_code == 200
     client.built.serving.keeper.poll()  # type: ignore[attr-defined]
+    assert client.house.readers.looked.wait(30)  # type: ignore[attr-defined]
     response = client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
 

@@ -111,6 +111,7 @@ class Served:
         self.spool = settings.spool_dir
 
     def poll(self) -> None:
+        assert self.app.platform.readers.looked.wait(30)
         self.app.serving.keeper.poll()
 
     def call(

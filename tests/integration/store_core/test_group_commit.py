@@ -112,10 +112,10 @@ def test_writers_whose_transaction_fails_raise_errors_of_their_own(store: Any) -
         for value in range(2)
     ]
 
-    def away() -> None:
+    def away(_work: Any) -> None:
         raise OSError("the disk is full")
 
-    commits._database = SimpleNamespace(write=away)  # type: ignore[assignment]
+    commits._database = SimpleNamespace(transact=away)  # type: ignore[assignment]
     commits._commit(group)
     assert [str(write.error) for write in group] == ["the disk is full"] * 2
     assert group[0].error is not group[1].error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bedplate.errors import Forbidden, Unauthenticated
 from bedplate_registry.principals import Principal
@@ -96,3 +97,32 @@ def test_signed_urls() -> None:
         signer.check("a/b c", expires=expires, signature=signature, now=late)
     with pytest.raises(Forbidden):
         UrlSigner("http://here", None).check("a/b c", expires=expires, signature=signature, now=NOW)
+
+
+def test_while_the_database_is_away_known_tokens_hold_for_a_while_and_unknown_ones_do_not() -> None:
+    registry, time, away = Registry(), [0.0], [False]
+
+    def ask(secret: str) -> Principal:
+        if away[0]:
+            raise OperationalError("SELECT", {}, ConnectionError("refused"))
+        return registry(secret)
+
+    authenticator = Authenticator(ask, ttl_seconds=2.0, outage_seconds=60.0, clock=lambda: time[0])
+    principal = authenticator.ask("good")
+    away[0] = True
+    time[0] = 59.0
+    assert authenticator.remembered("good") is None
+    assert authenticator.ask("good") == principal
+    time[0] = 60.9
+    assert authenticator.remembered("good") == principal, "not asked again for every request"
+    time[0] = 61.0
+    with pytest.raises(OperationalError):
+        authenticator.ask("good")
+    with pytest.raises(OperationalError):
+        authenticator.ask("never seen")
+    away[0], registry.revoked = False, True
+    with pytest.raises(Unauthenticated):
+        authenticator.ask("good")
+    away[0], time[0] = True, 62.0
+    with pytest.raises(OperationalError):
+        authenticator.ask("good")

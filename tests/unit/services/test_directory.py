@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bedplate.errors import InvalidRequest, NotFound
+from bedplate.references import VersionReference
+from bedplate_services import directory
 from bedplate_services.directory import SpaceDirectory
 
 
@@ -131,3 +137,52 @@ def test_errors_are_not_remembered(setting: Setting) -> None:
             await setting.directory.locate("core", "item")
 
     asyncio.run(run())
+
+
+class Registry:
+    """``core@production`` is version 7, until it is deleted or the database is away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.deleted = False
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        if self.away:
+            raise OperationalError("SELECT", {}, ConnectionError("refused"))
+        yield self
+
+    def resolve(self, session: Any, reference: VersionReference) -> Any:
+        assert session is self
+        if self.deleted:
+            raise NotFound("Gone.")
+        return SimpleNamespace(version=7)
+
+
+def test_an_alias_means_what_it_meant_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, now = Registry(), [0.0]
+    monkeypatch.setattr(directory.versions, "resolve", registry.resolve)
+    spaces = SpaceDirectory(
+        registry,  # type: ignore[arg-type]  # all it is asked for
+        Readers(),  # type: ignore[arg-type]  # the same
+        outage_seconds=60.0,
+        clock=lambda: now[0],
+    )
+    registry.away = True
+    with pytest.raises(OperationalError):
+        spaces.resolve("core@production")
+    registry.away = False
+    assert spaces.resolve("core@production") == ("core", 7)
+    registry.away, now[0] = True, 59.0
+    assert spaces.resolve("core@production") == ("core", 7)
+    now[0] = 60.0
+    with pytest.raises(OperationalError):
+        spaces.resolve("core@production")
+    registry.away = False
+    assert spaces.resolve("core@production") == ("core", 7)
+    registry.deleted = True
+    with pytest.raises(NotFound):
+        spaces.resolve("core@production")
+    registry.away = True
+    with pytest.raises(OperationalError):
+        spaces.resolve("core@production")
