@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from tests.chart.rendering import KUBERNETES_VERSIONS, NEWEST, Helm, HelmFailed, Render, values_names
 from tests.chart.rendering import value_arguments as arguments
-from tests.chart.values_schema import Names, ValuesSchema, default_values, values_of, with_value
+from tests.chart.values_schema import (
+    Names,
+    ValuesSchema,
+    choices,
+    default_values,
+    read_schema,
+    value_at,
+    values_of,
+    values_under,
+    with_value,
+)
 
 OPEN = {
     ("global",),
@@ -17,6 +27,8 @@ OPEN = {
     ("serviceAccount", "annotations"),
 }
 """Mappings that take any name, beside those of ``OPEN_NAMES`` wherever they stand."""
+KUBERNETES_CHOICES = {("image", "pullPolicy"), ("api", "service", "type"), ("inference", "service", "type")}
+"""What the chart hands on."""
 OPEN_NAMES = {
     "affinity",
     "annotations",
@@ -74,6 +86,30 @@ def test_a_value_of_another_kind_is_refused_everywhere(schema: ValuesSchema, pat
     # Nothing takes the list; what takes any name takes the mapping.
     for wrong in ([[["wrong"]]], *([] if handed_on(path) else [{"wrong": "wrong"}])):
         assert schema.complaints(with_value(default_values(), path, wrong)), wrong
+
+
+def test_every_choice_is_taken_by_some_values_file() -> None:
+    documents = [values_under(name) for name in values_names()]
+    lists = [(path, listed) for path, listed in choices(read_schema()) if path not in KUBERNETES_CHOICES]
+    assert len(lists) > 10
+    missed = [
+        f"{'.'.join(path)}: {choice}"
+        for path, listed in lists
+        for choice in listed
+        if choice not in [value_at(document, path) for document in documents]
+    ]
+    assert missed == []
+
+
+def test_every_part_is_on_in_some_values_file_and_off_in_another() -> None:
+    documents = [values_under(name) for name in values_names()]
+    switches = [path for path, value in values_of(default_values()) if isinstance(value, bool)]
+    stuck = [
+        ".".join(path)
+        for path in switches
+        if path[0] != "podDefaults" and {value_at(document, path) for document in documents} != {True, False}
+    ]
+    assert stuck == []
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

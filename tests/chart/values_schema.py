@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import yaml
-from tests.chart.rendering import CHART
+from tests.chart.rendering import CHART, VALUES
 
 Names = tuple[str, ...]
 """The names on the way to a value."""
@@ -53,3 +53,34 @@ def with_value(document: dict[str, Any], path: Names, value: Any) -> dict[str, A
         parent = parent[name]
     parent[path[-1]] = value
     return changed
+
+
+def values_under(name: str) -> dict[str, Any]:
+    """The defaults with what the values file ``name`` of helm/bedplate/ci puts over them."""
+    return _merged(default_values(), yaml.safe_load((VALUES / f"{name}-values.yaml").read_text()))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        merged[name] = _merged(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return merged
+
+
+def choices(schema: dict[str, Any], at: Names = ()) -> Iterator[tuple[Names, list[Any]]]:
+    """Every value of which the schema lists what it may be."""
+    definitions = read_schema()["$defs"]
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
+    if "enum" in schema:
+        yield at, schema["enum"]
+    for name, inner in schema.get("properties", {}).items():
+        yield from choices(inner, (*at, name))
+
+
+def value_at(document: dict[str, Any], path: Names) -> Any:
+    value: Any = document
+    for name in path:
+        value = value[name]
+    return value
