@@ -104,7 +104,7 @@ CMD ["bedplate_workers"]
 # CUDA comes with the wheels; the driver comes from the node, through NVIDIA's container runtime.
 FROM runtime AS worker-gpu
 LABEL org.opencontainers.image.title="bedplate-worker-gpu" \
-      org.opencontainers.image.description="Bedplate: Celery worker, on NVIDIA GPUs"
+      org.opencontainers.image.description="Bedplate: Celery worker and inference service, on NVIDIA GPUs"
 COPY --from=packages-gpu /opt/bedplate /opt/bedplate
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

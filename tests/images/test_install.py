@@ -23,8 +23,16 @@ from bedplate_services.supervisor.ports import choose_ports
 pytestmark = pytest.mark.timeout(900)  # it downloads some 150 MB
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 60.0
-WITHOUT_TORCH = ("bedplate_services.api", "bedplate_services.shards.node", "bedplate_workers.reconciler")
-"""What the image ``api`` is the only one to run, or one of several."""
+WITHOUT_TORCH = (
+    "bedplate_services.api",
+    "bedplate_services.migrations",
+    "bedplate_services.provisioning",
+    "bedplate_services.shards.node",
+    "bedplate_workers.alive",
+    "bedplate_workers.reconciler",
+    "bedplate_workers.sealer",
+)
+"""What the image ``api`` runs."""
 READ_ONLY_ROOT = (
     *("unshare", "--mount", "--map-root-user", "sh", "-euc"),
     'mount --bind "$1" "$1"; mount -o remount,ro,bind /; cd "$1"; shift; exec "$@"',
