@@ -50,7 +50,7 @@ class S3(Engine):
             self.secret_key = os.environ.get("BEDPLATE_TEST_S3_SECRET_KEY", self.secret_key)
             return
         self._server = PrivateServer("s3", self._put_once, (OSError, Unavailable))
-        master, volume, filer, s3 = _free_ports(4)
+        master, volume, filer, s3 = free_ports(4)
         self.endpoint = f"http://127.0.0.1:{s3}"
         config = self._server.folder / "s3.json"
         config.write_text(json.dumps({"identities": [self._identity()]}))
@@ -69,6 +69,7 @@ class S3(Engine):
                 "-s3",
                 f"-s3.port={s3}",
                 "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
                 f"-s3.config={config}",
             ]
         )
@@ -121,7 +122,7 @@ def _beside_python(name: str) -> str | None:
     return shutil.which(name, path=str(Path(sys.executable).parent))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports whose gRPC companions, 10,000 above, are free as well."""
     found: list[int] = []
     while len(found) < count:

@@ -1,0 +1,190 @@
+"""A try-out of the chart as Helm renders it, its commands run as processes on real servers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis as redis_client
+from tests.chart.helm_binary import NoHelm, find_helm
+from tests.chart.kubelet import PATIENCE_SECONDS, Node, RunningPod
+from tests.chart.manifests import PodOf, pods
+from tests.chart.rendering import Helm, Manifest, one
+from tests.engines import S3, PostgreSQL, Redis
+from tests.engines.engine import PrivateServer, free_port
+from tests.engines.s3 import free_ports
+
+from bedplate import Client
+from bedplate.errors import Unavailable
+from bedplate_services import round_trip
+from bedplate_store.objects import S3ObjectStore
+
+pytestmark = pytest.mark.timeout(900)
+STORE_NODES = 1
+STOPPED = (0, -15)
+"""Ended by itself after SIGTERM, or by SIGTERM once everything was closed."""
+
+
+@pytest.fixture(scope="module")
+def manifests() -> list[Manifest]:
+    try:
+        helm = Helm(find_helm())
+    except NoHelm as error:
+        pytest.skip(f"NO HELM 4: {error}")
+    return helm.render(["tryout"], {"store.replicas": STORE_NODES})
+
+
+def bundled(manifests: list[Manifest], name: str) -> dict[str, Any]:
+    container: dict[str, Any] = one(manifests, "StatefulSet", f"bedplate-{name}")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    return container
+
+
+@contextmanager
+def broker(manifests: list[Manifest]) -> Iterator[str]:
+    """The bundled broker's configuration on the Redis or Valkey of this machine; its address."""
+    place = Redis.where()
+    if place is None or "://" in place:
+        pytest.skip(str(Redis.absent()))
+    written = one(manifests, "Secret", "bedplate-broker")["stringData"]
+    port = free_port()
+    url = re.sub(r"@[^/]+/", f"@127.0.0.1:{port}/", written["url"])
+    client = redis_client.Redis.from_url(url)
+    server = PrivateServer("broker", client.ping, redis_client.ConnectionError)
+    configuration = server.folder / "valkey.conf"
+    configuration.write_text(written["valkey.conf"].replace("/data", str(server.folder)))
+    try:
+        server.start([place, configuration, "--port", str(port), "--bind", "127.0.0.1"])
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.remove()
+
+
+@contextmanager
+def objects(manifests: list[Manifest]) -> Iterator[str]:
+    """The bundled S3 server with its own arguments; its address."""
+    place = S3.where()
+    if place is None or "://" in place:
+        pytest.skip(str(S3.absent()))
+    secret = one(manifests, "Secret", "bedplate-s3")["stringData"]
+    master, volume, filer, port = free_ports(4)
+    endpoint = f"http://127.0.0.1:{port}"
+    store = S3ObjectStore(endpoint, "ready", access_key=secret["access-key"], secret_key=secret["secret-key"])
+
+    def put_once() -> None:
+        """Its port opens seconds before it takes puts."""
+        store.ensure_bucket()
+        store.put("ready", b"1")
+
+    server = PrivateServer("objects", put_once, (OSError, Unavailable))
+    (server.folder / "s3.json").write_text(secret["s3.json"])
+    given = bundled(manifests, "s3")["args"]
+    replaced = {"-dir=/data": f"-dir={server.folder}", "-ip.bind=0.0.0.0": "-ip.bind=127.0.0.1"}
+    arguments = [replaced.get(each, each) for each in given if not each.startswith("-s3.port=")]
+    arguments = [each.replace("/etc/bedplate-s3", str(server.folder)) for each in arguments]
+    ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}"]
+    try:
+        server.start([place, *arguments, *ports])
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.remove()
+
+
+@dataclass
+class TryOut:
+    """What the manifests make, running here."""
+
+    node: Node
+    services: dict[str, RunningPod]
+    job: RunningPod
+    test: RunningPod
+
+    @property
+    def all(self) -> list[RunningPod]:
+        return [*self.services.values(), self.job, self.test]
+
+
+def lay_out(manifests: list[Manifest], node: Node) -> TryOut:
+    """Every pod but the bundled servers', one replica each, and the addresses by which they meet."""
+    found = {pod.component: pod for pod in pods(manifests) if pod.ours}
+
+    def one_of(pod: PodOf, suffix: str = "") -> RunningPod:
+        return RunningPod(node, pod, f"bedplate-{pod.component}{suffix}")
+
+    job, test = one_of(found.pop("migrations")), one_of(found.pop("test"))
+    services = {name: one_of(pod, "-0" if name == "store" else "") for name, pod in found.items()}
+    space = "bedplate-test.svc"
+    for name, pod in services.items():
+        for there, here in pod.main[0].ports.items():
+            node.addresses[f"bedplate-{name}.{space}:{there}"] = f"127.0.0.1:{here}"
+            node.addresses[f"bedplate-{name}-0.bedplate-{name}.{space}:{there}"] = f"127.0.0.1:{here}"
+    return TryOut(node, services, job, test)
+
+
+@pytest.fixture(scope="module")
+def installed(
+    manifests: list[Manifest], postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TryOut]:
+    """Everything is applied at once, as Helm does: pods wait for the Job, and the Job for nobody."""
+    space = "bedplate-test.svc"
+    with ExitStack() as stack:
+        node = Node(manifests, tmp_path_factory.mktemp("node"))
+        database = stack.enter_context(postgresql.database())
+        secret = one(manifests, "Secret", "bedplate-database")["stringData"]
+        node.addresses[secret["registry-url"]] = database
+        node.addresses[f"bedplate-valkey.{space}:6379"] = stack.enter_context(broker(manifests))
+        node.addresses[f"bedplate-s3.{space}:8333"] = stack.enter_context(objects(manifests))
+        tryout = lay_out(manifests, node)
+        stack.callback(lambda: [pod.kill() for pod in tryout.all])
+        waiting = [container for pod in tryout.services.values() for container in pod.before]
+        for container in waiting:
+            container.start()
+        assert all(container.running() for container in waiting), "a pod did not wait for the migrations"
+        tryout.job.run_to_its_end()
+        for container in waiting:
+            assert container.wait(PATIENCE_SECONDS) == 0, container.log()
+        for pod in tryout.services.values():
+            pod.start()
+        for pod in tryout.services.values():
+            pod.wait_until_started()
+        yield tryout
+
+
+def test_helm_test_passes(installed: TryOut) -> None:
+    installed.test.run_to_its_end()
+    assert "every answer was right" in installed.test.main[0].log()
+
+
+def test_every_probe_says_yes(installed: TryOut) -> None:
+    for pod in installed.services.values():
+        for container in [*pod.sidecars, *pod.main]:
+            assert container.probe("liveness"), f"{container.name}: {container.log()}"
+    for name in ("api", "inference", "store"):
+        assert installed.services[name].main[0].probe("readiness")
+
+
+def test_the_job_runs_again_at_an_upgrade_and_changes_nothing(installed: TryOut) -> None:
+    installed.job.run_to_its_end()
+    assert f"all shards are assigned to bedplate-store-{STORE_NODES - 1}" in installed.job.main[0].log()
+
+
+def test_clients_are_told_addresses_in_the_cluster(installed: TryOut, manifests: list[Manifest]) -> None:
+    token = one(manifests, "Secret", "bedplate-admin")["stringData"]["token"]
+    url = installed.node.here("http://bedplate-api.bedplate-test.svc:8700")
+    with Client(url, token) as client:
+        assert client.whoami().role == "admin"
+        assert client.endpoints().inference == installed.node.here(
+            "http://bedplate-inference.bedplate-test.svc:8701"
+        )
+        assert [foundation.name for foundation in client.foundations.list()] == [round_trip.NAME]
+
+
+def test_they_end_by_themselves_within_their_grace(installed: TryOut) -> None:
+    """Last: nothing runs after it."""
+    for pod in installed.services.values():
+        pod.stop(lambda status: status in STOPPED)
