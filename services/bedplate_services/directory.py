@@ -56,7 +56,8 @@ class SpaceDirectory:
         routing: where to ask for spaces that store nodes serve; None: this process serves all.
         fresh_seconds: how long an answer is used without asking again.
         stale_seconds: how long it may serve while a newer one is being opened.
-        outage_seconds: how long aliases mean what they meant while the registry's database is away.
+        outage_seconds: how long aliases mean what they meant, and shards lie where they lay, while the
+            databases are away.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class SpaceDirectory:
         self._stale_seconds = stale_seconds
         self._outage_seconds = outage_seconds
         self._meant: dict[str, tuple[int, float]] = {}
+        self._found: dict[SpaceKey, tuple[RemoteSpace | None, float]] = {}
         self._clock = clock
         self._generation = 0
         self._located: dict[_Address, Located] = {}
@@ -192,10 +194,23 @@ class SpaceDirectory:
     def _open_now(self, reference: str, space: str) -> Located:
         asked_at = self._clock()
         foundation, version = self.resolve(reference)
-        reader = self._remote(SpaceKey(foundation, version, space)) or self._readers.get(
+        reader = self._routed(SpaceKey(foundation, version, space)) or self._readers.get(
             foundation, version, space
         )
         return Located(f"{foundation}@{version}", space, reader, asked_at)
+
+    def _routed(self, key: SpaceKey) -> RemoteSpace | None:
+        """What :meth:`_remote` says; while the store's database is away, what it last said."""
+        asked_at = self._clock()
+        try:
+            found = self._remote(key)
+        except DATABASE_AWAY:
+            found, told_at = self._found.get(key, (None, -math.inf))
+            if asked_at - told_at >= self._outage_seconds:
+                raise
+            return found
+        self._found[key] = found, asked_at
+        return found
 
     def _remote(self, key: SpaceKey) -> RemoteSpace | None:
         if self._routing is None:

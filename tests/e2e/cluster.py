@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+from tests.engines.engine import free_port
 
 from bedplate import Client
 from bedplate.databases.settings import DatabaseSettings
@@ -23,11 +23,6 @@ from bedplate_store.database import Database as StoreDatabase
 
 PATIENCE_SECONDS = 300.0
 TOKEN = f"{tokens.SECRET_PREFIX}{'0123456789abcdef' * 4}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""PostgreSQL loses its power, and comes back, in the middle of traffic and in the middle of an embed job."""
+"""PostgreSQL is killed, and comes back, in the middle of traffic and in the middle of an embed job."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
 import pytest
+from tests.engines import Absent, PostgreSQL
 
 from bedplate import Client
 from bedplate.errors import Unavailable
 
 from .cluster import PATIENCE_SECONDS, TOKEN, Cluster
-from .private_postgres import PrivatePostgres
 from .served_space import DIM, LOOKUP, ROWS, SEARCH, publish
 
 AWAY_SECONDS = 6.0
@@ -24,19 +24,24 @@ AWAY_SECONDS = 6.0
 SHORT_LEASES = {"LEASE_SECONDS": "3", "RESEND_SECONDS": "3"}
 
 
-@pytest.fixture
-def postgres() -> Iterator[PrivatePostgres]:
-    server = PrivatePostgres()
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgreSQL]:
+    server = PostgreSQL(private=True)
+    try:
+        server.start()
+    except Absent as absent:
+        pytest.skip(str(absent))
     yield server
-    server.close()
+    server.stop()
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, postgres: PrivatePostgres) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, postgres.url("registry"), postgres.url("store"))
-    made.prepare()
-    yield made
-    made.close()
+def cluster(tmp_path: Path, postgres: PostgreSQL) -> Iterator[Cluster]:
+    with postgres.database() as registry, postgres.database() as store:
+        made = Cluster(tmp_path, registry, store)
+        made.prepare()
+        yield made
+        made.close()
 
 
 def eventually(seen: Callable[[], Any], what: str) -> None:
@@ -46,20 +51,29 @@ def eventually(seen: Callable[[], Any], what: str) -> None:
         time.sleep(0.1)
 
 
-class Readers(threading.Thread):
+class Readers:
     """Looks up and searches by alias all the while, and remembers what was not answered."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
         self.client = http(url)
         self.answers = 0
         self.failures: list[str] = []
-        self.ended = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
-    def run(self) -> None:
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.client.close()
+
+    def _run(self) -> None:
         keys = np.arange(100, dtype="<i8").tobytes()
         raw = {"content-type": "application/octet-stream", "accept": "application/octet-stream"}
-        while not self.ended.wait(0.02):
+        while not self._ended.wait(0.02):
             for answer in (
                 self.client.post(LOOKUP, content=keys, headers=raw),
                 self.client.post(LOOKUP, json={"keys": [1, 2, 3]}),
@@ -82,44 +96,45 @@ def write(client: httpx.Client) -> httpx.Response:
 
 @pytest.mark.timeout(900)
 def test_while_the_database_is_away_lookups_go_on_and_the_rest_says_when_to_come_again(
-    cluster: Cluster, postgres: PrivatePostgres
+    cluster: Cluster, postgres: PostgreSQL
 ) -> None:
     api = cluster.start_api("api")
     api.wait_until_ready()
     with cluster.client(api.url) as client:
         publish(cluster, client)
-    reading = Readers(api.url)
     with http(api.url) as client:
         assert write(client).status_code == httpx.codes.OK
         eventually(lambda: client.post(LOOKUP, json={"keys": [1]}).status_code == 200, "it is served")
-        reading.start()
-        eventually(lambda: reading.answers > 20, "readers read")
-        postgres.stop()
-        away_at, before = time.monotonic(), reading.answers
-        while time.monotonic() < away_at + AWAY_SECONDS:
-            for answer in (client.get("/v1/teams"), client.get("/v1/foundations"), write(client)):
-                assert answer.status_code == 503, answer.text
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert int(answer.headers["retry-after"]) >= 1
-                assert answer.json()["code"] == "unavailable"
-                assert "psycopg" not in answer.text
-            assert client.get("/readyz").status_code == 200, "who only reads must still find it"
-        assert reading.answers > before + 20
-        assert reading.failures == []
-        postgres.start()
-        eventually(lambda: client.get("/v1/teams").status_code == 200, "the registry answers by itself")
-        eventually(lambda: write(client).status_code == 200, "the store answers by itself")
-        after = reading.answers
-        eventually(lambda: reading.answers > after + 20, "readers read on")
-        reading.ended.set()
-        reading.join()
+        with Readers(api.url) as reading:
+            eventually(lambda: reading.answers > 20, "readers read")
+            with postgres.away():
+                before = reading.answers
+                all_else_says_when_to_come_again(client)
+                assert reading.answers > before + 20
+                assert reading.failures == []
+            eventually(lambda: client.get("/v1/teams").status_code == 200, "the registry answers by itself")
+            eventually(lambda: write(client).status_code == 200, "the store answers by itself")
+            after = reading.answers
+            eventually(lambda: reading.answers > after + 20, "readers read on")
     assert reading.failures == []
+
+
+def all_else_says_when_to_come_again(client: httpx.Client) -> None:
+    away_at = time.monotonic()
+    while time.monotonic() < away_at + AWAY_SECONDS:
+        for answer in (client.get("/v1/teams"), client.get("/v1/foundations"), write(client)):
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["code"] == "unavailable"
+            assert "psycopg" not in answer.text
+        assert client.get("/readyz").status_code == 200, "who only reads must still find it"
 
 
 @pytest.mark.timeout(900)
 def test_an_embed_job_ends_right(
     cluster: Cluster,
-    postgres: PrivatePostgres,
+    postgres: PostgreSQL,
     world: Any,
     embed: Callable[..., str],
     wait_for_middle: Callable[..., Any],
@@ -133,9 +148,8 @@ def test_an_embed_job_ends_right(
         world.populate(client)
         job = embed(client, "core@1/item")
         wait_for_middle(client, job)
-        postgres.stop()
-        time.sleep(1.0)  # long enough for every process to meet it
-        postgres.start()
+        with postgres.away():
+            time.sleep(1.0)  # long enough for every process to meet it
         eventually(lambda: _answers(client), "the API answers by itself")
         disturbed = snapshot_digest(client, job, "core@1/item")
         ended = client.jobs.get(job)

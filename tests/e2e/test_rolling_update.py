@@ -113,7 +113,8 @@ def test_a_rolling_update_under_load_loses_no_request(cluster: Cluster, surround
     """
     settings = shutdown()
     with ServiceBalancer() as balancer:
-        old = cluster.start_api("old", balancer.url)
+        drain = {"DRAIN_SECONDS": str(settings["drainSeconds"])}
+        old = cluster.start_api("old", balancer.url, **drain)
         old.wait_until_ready()
         with cluster.client(old.url) as client:
             publish(cluster, client)
@@ -122,7 +123,7 @@ def test_a_rolling_update_under_load_loses_no_request(cluster: Cluster, surround
             time.sleep(PACE_SECONDS)
         with Load(balancer.url) as load:
             time.sleep(LOAD_SECONDS)
-            new = cluster.start_api("new", balancer.url)
+            new = cluster.start_api("new", balancer.url, **drain)
             at_new = balancer.add(new.url)
             new.wait_until_ready()
             assert segments_mapped(new), "it is ready when it has mapped what the old one serves"

@@ -23,7 +23,10 @@ class PostgreSQL(Engine):
     variable = "BEDPLATE_TEST_POSTGRES"
     install = "apt-get install postgresql"
 
-    def __init__(self) -> None:
+    def __init__(self, *, private: bool = False) -> None:
+        """``private``: one of our own in any case, which may be taken :meth:`away`."""
+        self._private = private
+        self._command: list[str | Path] = []
         self._server: PrivateServer | None = None
         self.url = ""
         """Of the server, without a database: ``postgresql+psycopg://user@host:port``."""
@@ -34,7 +37,7 @@ class PostgreSQL(Engine):
         return os.environ.get(cls.variable) or _binaries() or (_USUAL if _answers(_USUAL) else None)
 
     def start(self) -> None:
-        place = self.where()
+        place = _binaries() if self._private else self.where()
         if place is None:
             raise self.absent()
         if "://" in place:
@@ -54,11 +57,22 @@ class PostgreSQL(Engine):
             "max_connections": 300,
         }
         settings = [f"-c{key}={value}" for key, value in options.items()]
-        self._server.start([f"{place}/postgres", "-D", data, *settings])
+        self._command = [f"{place}/postgres", "-D", data, *settings]
+        self._server.start(self._command)
 
     def stop(self) -> None:
         if self._server is not None:
             self._server.remove()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """kill -9 of a private server and every process it has, which starts again when the block ends."""
+        assert self._server is not None
+        self._server.kill()
+        try:
+            yield
+        finally:
+            self._server.start(self._command)
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:

@@ -124,7 +124,11 @@ def test_inference_is_ready_once_it_has_read_the_registry(
         assert "has not been read yet" in _unavailable(client)
         assert client.get("/healthz").status_code == 200
     client.built.serving.keeper.poll()  # type: ignore[attr-defined]
-    assert client.house.readers.looked.wait(30)  # type: ignore[attr-defined]
+    looked = client.house.readers.looked  # type: ignore[attr-defined]
+    assert looked.wait(30)
+    looked.clear()
+    assert "still being opened" in _unavailable(client)
+    looked.set()
     response = client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
 

@@ -94,7 +94,8 @@ async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> No
             "shard_secret": "told to nobody",
         }
     )
-    transport = httpx.ASGITransport(create_app(settings))
+    node = create_app(settings)
+    transport = httpx.ASGITransport(node)
     target = "/internal/shards/lookup?space=core@1/item&snapshot=1&sequence=0&shards=0"
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         assert (await client.get("/healthz")).status_code == 200
@@ -108,3 +109,7 @@ async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> No
         assert (await client.get("/v1/spaces")).status_code == 404
         metrics = (await client.get("/metrics")).text
         assert 'bedplate_store_node_requests_total{method="GET",route="/healthz",status="200"} 1.0' in metrics
+        node.draining.begin()
+        leaving = await client.get("/readyz")
+        assert (leaving.status_code, leaving.headers["connection"]) == (503, "close")
+        assert "told to stop" in leaving.json()["detail"]

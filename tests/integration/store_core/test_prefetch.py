@@ -7,19 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bedplate.errors import NotFound
 from bedplate.wire.store import IndexSpecification
 from bedplate_store import collection, reader_processes
 from bedplate_store import readers as readers_module
 from bedplate_store.announcing import ReaderAnnouncer
-from bedplate_store.reader_processes import Unready
+from bedplate_store.reader_processes import OpenSpace, ReaderProcess, Unready
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.spaces import SpaceKey
 
@@ -301,19 +303,46 @@ def test_what_is_open_is_told_and_forgotten(store: Any) -> None:
     assert listed(old) == [], "a silent process counts as dead"
 
 
-def test_a_process_that_starts_opens_what_the_others_serve(store: Any) -> None:
-    key = store.space()
+@pytest.mark.parametrize("follows", [True, False], ids=["api", "inference"])
+def test_a_process_that_starts_opens_what_others_of_its_kind_serve(store: Any, follows: bool) -> None:
+    key, damaged = store.space(), SpaceKey("core", 1, "gone")
     store.embed(key, [1], rows(1))
-    first = store.readers(follows=True)
+    first = store.readers(follows=follows)
     first.get(*key)
     announcer = ReaderAnnouncer(
         store.database, first, service="api", url="http://a", now=lambda: datetime.now(UTC)
     )
     announcer.announce_if_due()
-    with store.readers(follows=True, refresh_seconds=0.01) as second:
-        eventually(lambda: key in second.opened())
+    other_kind = ReaderProcess(
+        "2", "other", "host/2", "http://b", not follows, {damaged: OpenSpace(1, 1, in_use=True)}
+    )
+    same_kind = replace(other_kind, id="3", follows=follows)
+    with store.database.write() as session:
+        for process in (other_kind, same_kind):
+            reader_processes.announce(session, process, started_at=datetime.now(UTC), now=datetime.now(UTC))
+    with store.readers(follows=follows, refresh_seconds=0.01) as second:
+        assert second.looked.wait(30), "one space that cannot be opened does not keep it from being ready"
+        assert set(second.opened()) == {key}
         assert second.opened()[key].in_use
     announcer.start()
     announcer.close()
-    with store.database.read() as session:
-        assert reader_processes.served(session, datetime.now(UTC)) == set()
+    with store.database.write() as session:
+        reader_processes.withdraw(session, same_kind.id)
+        assert reader_processes.served(session, datetime.now(UTC), follows=follows) == set()
+
+
+def test_a_process_that_starts_without_a_database_looks_until_it_is_there(store: Any) -> None:
+    readers = store.readers(follows=True, refresh_seconds=0.01)
+    looked, real = threading.Event(), readers._database
+
+    class Away:
+        def read(self) -> Any:
+            looked.set()
+            raise OperationalError("SELECT", {}, ConnectionError("refused"))
+
+    readers._database = Away()
+    with readers:
+        assert looked.wait(30)
+        assert not readers.looked.is_set()
+        readers._database = real
+        assert readers.looked.wait(30)

@@ -16,6 +16,7 @@ from bedplate.errors import InvalidRequest, NotFound
 from bedplate.references import VersionReference
 from bedplate_services import directory
 from bedplate_services.directory import SpaceDirectory
+from bedplate_store.spaces import SpaceKey
 
 
 class Readers:
@@ -186,3 +187,39 @@ def test_an_alias_means_what_it_meant_while_the_database_is_away(monkeypatch: py
     registry.away = True
     with pytest.raises(OperationalError):
         spaces.resolve("core@production")
+
+
+def test_shards_are_asked_for_where_they_were_while_the_database_is_away() -> None:
+    """And a space that lies here is still known not to lie with store nodes."""
+    now, away = [0.0], [False]
+    remote = {"user": object(), "item": None}
+
+    class Routing:
+        def find(self, key: SpaceKey) -> Any:
+            if away[0]:
+                raise OperationalError("SELECT", {}, ConnectionError("refused"))
+            return remote[key.space]
+
+    spaces = SpaceDirectory(
+        None,  # type: ignore[arg-type]  # numbers need no registry
+        Readers(),  # type: ignore[arg-type]  # all it is asked for
+        routing=Routing(),  # type: ignore[arg-type]  # the same
+        fresh_seconds=0.25,
+        outage_seconds=60.0,
+        clock=lambda: now[0],
+    )
+
+    async def readers() -> list[Any]:
+        return [(await spaces.locate("core@7", space)).reader for space in remote]
+
+    async def run() -> None:
+        assert await readers() == [remote["user"], "core@7/item #1"]
+        away[0], now[0] = True, 59.0
+        assert await readers() == [remote["user"], "core@7/item #2"]
+        with pytest.raises(OperationalError):
+            spaces.newest(SpaceKey("core", 7, "user"))
+        now[0] = 120.0
+        with pytest.raises(OperationalError):
+            await readers()
+
+    asyncio.run(run())
