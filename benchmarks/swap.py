@@ -6,6 +6,7 @@ import http.client
 import multiprocessing
 import os
 import re
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -227,7 +228,10 @@ def _fill(bench: Workbench, version: int, vectors: NDArray[np.float32]) -> int:
 
 
 def _write(bench: Workbench, version: int, vectors: NDArray[np.float32]) -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)  # of this thread
+    # This thread alone stands back, as the worker does.
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WORKER_NICENESS)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     writes = Writes(bench.database, bench.objects)
     for start in range(0, len(vectors), BATCH_ROWS):
         batch = slice(start, start + BATCH_ROWS)

@@ -20,7 +20,7 @@ from bedplate import Client
 
 ALIAS = "core@production/item"
 KEYS = np.arange(0, 3000, 7)
-DIM, K = 128, 20
+DIM, K = 256, 20
 Seen = tuple[str, int, set[float]]
 """Version and snapshot as the answer names them, and the first numbers of what it holds."""
 

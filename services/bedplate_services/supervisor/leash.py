@@ -27,14 +27,19 @@ def _die_with(descriptor: int) -> None:
 
 
 def _stand_back(niceness: int) -> None:
-    """Lower this process's priority by ``niceness``."""
+    """Lower this process's priority by ``niceness``; 0: it stays as it is."""
+    if niceness == 0:
+        return
     os.nice(niceness)
+    # On Linux: when it wakes up, it does not take the processor from who is answering. And a real-time
+    # priority of whoever starts the platform, under which niceness means nothing, is not handed on.
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # Linux may share the processor out among sessions first, and each child is a session of its own: then
     # niceness counts within the session alone, where nobody else is, unless the session is nice as well.
     # Where there is no such file, or it may not be written, niceness is all there is.
-    if niceness:
-        with contextlib.suppress(OSError):
-            _AUTOGROUP.write_text(str(niceness))
+    with contextlib.suppress(OSError):
+        _AUTOGROUP.write_text(str(niceness))
 
 
 def main(arguments: list[str]) -> None:

@@ -116,6 +116,9 @@ def test_a_child_that_is_to_stand_back_does_so_among_all_sessions(
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, pids["sleeper"]) == min(own + 7, 19)
         assert os.getpriority(os.PRIO_PROCESS, pids["equal"]) == own
+        if sys.platform == "linux":
+            assert os.sched_getscheduler(pids["sleeper"]) == os.SCHED_BATCH
+            assert os.sched_getscheduler(pids["equal"]) == os.sched_getscheduler(0)
         for name, niceness in (("sleeper", 7), ("equal", 0)):
             group = Path(f"/proc/{pids[name]}/autogroup")  # where Linux shares out among sessions first
             if group.exists():
