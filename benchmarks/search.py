@@ -78,7 +78,7 @@ def _in_process(bench: Workbench, subject: Match, batch: int) -> Figure:
 
 def _over_http(bench: Workbench, subject: Match, batch: int, connections: int) -> Figure:
     bodies = subject.bodies(batch)
-    api = bench.api_target(subject.path, bodies, subject.media)
+    api = bench.api_target(subject.path, bodies)
     trial = 8 * connections
     rate = bench.load.fire(api, connections=connections, requests=trial).rate
     requests = _count(bench, rate, connections)

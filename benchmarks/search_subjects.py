@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bedplate.codecs import ARROW, RAW, SearchQueries, encode_search_arrow
+from bedplate.codecs import encode_keys_raw
 from bedplate.errors import InternalError
 from bedplate.wire.filters import Filter
 from bedplate.wire.store import IndexKind, IndexSpecification
@@ -112,23 +112,20 @@ class Match:
         """Of the question over HTTP."""
         question = self.question
         parameters = f"k={question.k}&recall={question.recall:g}"
+        if question.by_key:
+            parameters += "&by=key"
         if question.filtered:
             parameters += f"&filter={_url_encoded(_FILTER)}"
         return f"/v1/spaces/{REFERENCE}/{self.subject.space}/search?{parameters}"
 
-    @property
-    def media(self) -> str:
-        """Of the bodies: keys go as Arrow."""
-        return ARROW if self.question.by_key else RAW
-
     def bodies(self, batch: int) -> list[bytes]:
-        """All queries, ``batch`` in a body."""
+        """All queries, ``batch`` in a raw body."""
         subject, count = self.subject, QUERIES // batch
         if not self.question.by_key:
             whole = subject.queries[: count * batch].astype("<f4")
             return [part.tobytes() for part in whole.reshape(count, -1)]
         keys = subject.keys[subject.asked[: count * batch]].reshape(count, batch)
-        return [encode_search_arrow(SearchQueries(keys=part)) for part in keys]
+        return [encode_keys_raw(part) for part in keys]
 
 
 def publish(bench: Workbench, space: str, kind: IndexKind, rows: int) -> Subject:

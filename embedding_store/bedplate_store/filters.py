@@ -50,8 +50,7 @@ class FilterCache:
 
     def get(self, scope: object, filter: Filter, make: Callable[[], tuple[Any, int]]) -> Any:
         """What ``make`` gives for the filter over the rows that ``scope`` stands for, and its bytes."""
-        # As JSON: 1, 1.0 and true are equal in Python, and different filters.
-        key = (scope, filter.model_dump_json(exclude_none=True))
+        key = (scope, filter.text)
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)

@@ -111,6 +111,11 @@ def validate_vectors(vectors: Any, dim: int, dtype: Dtype = "float32") -> Vector
         NonFiniteVectors: NaN or infinity, also one made by the cast to ``dtype``, or numbers too large to be
             compressed; names the first bad row.
     """
+    # The usual query, with a third of the calls: all of them take a fifth of the time of its search.
+    usual = isinstance(vectors, np.ndarray) and vectors.dtype == dtype == "float32"
+    if usual and vectors.shape[1:] == (dim,) and vectors.flags.c_contiguous and _all_finite(vectors):
+        checked: VectorArray = vectors
+        return checked
     try:
         array = np.asarray(vectors)
         if array.dtype.kind not in "fiu":

@@ -164,15 +164,28 @@ class SpaceReader:
         _check_k(k)
         own = self._find(parse_keys(keys, self.key_type))
         found = own >= 0
+        if found.all():
+            return self._result(*self._near(own, k, ef, recall, filter), found)
         scores = np.full((len(own), k), -np.inf, np.float32)
         rows = np.full((len(own), k), -1, np.int64)
         if found.any():
-            queries = self.storage.decode(self._stored(own[found], found[found]), "float32")
-            near, near_rows = self._search(queries, k + 1, ef, recall, filter)
-            itself = near_rows == own[found][:, None]
-            near[itself], near_rows[itself] = -np.inf, -1
-            scores[found], rows[found] = best(near, near_rows, k)
+            scores[found], rows[found] = self._near(own[found], k, ef, recall, filter)
         return self._result(scores, rows, found)
+
+    def _near(
+        self,
+        own_Q: NDArray[np.int64],
+        k: int,
+        ef: int | None,
+        recall: float | None,
+        filter: Filter | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The nearest rows of rows that exist, each without itself."""
+        queries = self.storage.decode(self._stored(own_Q, np.ones(len(own_Q), np.bool_)), "float32")
+        scores, rows = self._search(queries, k + 1, ef, recall, filter)
+        others = rows != own_Q[:, None]
+        others[:, -1] &= ~others.all(axis=1)  # without its own row among them, the last is one too many
+        return scores[others].reshape(-1, k), rows[others].reshape(-1, k)
 
     # A row here is a row of the base, or the number of base rows plus a slot of the overlay.
 

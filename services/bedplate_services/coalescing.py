@@ -138,10 +138,30 @@ class SearchQueue:
         recall: float | None = None,
         filter: Filter | None = None,
     ) -> SearchResult:
-        """The same for a coroutine. Raises what ``Searchable.search`` raises."""
+        """As :meth:`submit`, for a coroutine. Raises what ``Searchable.search`` raises."""
         answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
         self.submit(reader, vectors_QD, k, ef, _settles(answer), recall=recall, filter=filter)
         return await answer
+
+    def submit_by_key(
+        self,
+        reader: SearchableByKey,
+        keys: Keys,
+        k: int,
+        ef: int | None,
+        done: Done,
+        *,
+        recall: float | None = None,
+        filter: Filter | None = None,
+    ) -> None:
+        """As :meth:`submit`, by key."""
+
+        def search(reader: SearchableByKey, keys: Keys) -> SearchResult:
+            return reader.search_by_key(keys, k, ef, recall, filter)
+
+        kind: Literal["number", "string"] = "number" if isinstance(keys, np.ndarray) else "string"
+        setting = _Setting(kind, k, ef, recall, _told(filter))
+        self._wait(reader, setting, search, _Waiting(keys, done))
 
     async def search_by_key(
         self,
@@ -153,15 +173,9 @@ class SearchQueue:
         recall: float | None = None,
         filter: Filter | None = None,
     ) -> SearchResult:
-        """Search by key soon. Raises what ``SearchableByKey.search_by_key`` raises."""
-
-        def search(reader: SearchableByKey, keys: Keys) -> SearchResult:
-            return reader.search_by_key(keys, k, ef, recall, filter)
-
+        """As :meth:`submit_by_key`, for a coroutine. Raises what ``SearchableByKey.search_by_key`` raises."""
         answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
-        kind: Literal["number", "string"] = "number" if isinstance(keys, np.ndarray) else "string"
-        setting = _Setting(kind, k, ef, recall, _told(filter))
-        self._wait(reader, setting, search, _Waiting(keys, _settles(answer)))
+        self.submit_by_key(reader, keys, k, ef, _settles(answer), recall=recall, filter=filter)
         return await answer
 
     def _wait(
@@ -244,7 +258,7 @@ class SearchQueue:
 
 
 def _told(filter: Filter | None) -> str | None:
-    return None if filter is None else filter.model_dump_json()
+    return None if filter is None else filter.text
 
 
 def _settles(answer: asyncio.Future[SearchResult]) -> Done:

@@ -107,7 +107,7 @@ class HotPath:
         if isinstance(located.reader, RemoteSpace):
             answer = await self._nodes.search(located, located.reader, query, accept, parameters)
         elif inline:
-            answer = searches.encode(located, await self._queued(located, query), accept)
+            answer = searches.encode(located, query, await self._queued(located, query), accept)
         else:
             answer = await run_in_threadpool(searches.answer, located, query, accept)
         self._metrics.rows(SEARCH, answer.rows)

@@ -90,6 +90,12 @@ _SEARCH_QUERY = [
         {"type": "integer", "minimum": 1, "maximum": 65536},
         "raw bodies: the dimension the vectors were written with; refused if it is not the space's",
     ),
+    _parameter(
+        "by",
+        "query",
+        {"type": "string", "enum": ["vector", "key"], "default": "vector"},
+        "raw bodies: what they hold",
+    ),
 ]
 
 
@@ -159,10 +165,14 @@ OPERATIONS = {
             "and 1,000,000 hits (queries times k).",
             [*_PATH, *_SEARCH_QUERY, _PARTIAL],
             (SearchRequest, SearchAnswer),
-            ("Arrow IPC stream: a column vector or key", "row-major little-endian float32 vectors"),
+            (
+                "Arrow IPC stream: a column vector or key",
+                "row-major little-endian float32 vectors; with by=key int64 keys",
+            ),
             (
                 "Arrow IPC stream: columns query, key, score",
-                "int64 keys [q, k], then float32 scores [q, k], little-endian; missing hits are -1 and -inf",
+                "int64 keys [q, k], then float32 scores [q, k], little-endian; missing hits are -1 and -inf; "
+                "by key then a byte a query: 1 its key exists, 0 not, 2 unanswered",
             ),
         )
     },

@@ -17,6 +17,7 @@ from bedplate.codecs import (
     Keys,
     MediaType,
     as_keys,
+    decode_keys_raw,
     decode_search_arrow,
     decode_vectors_raw,
     encode_search_answer_arrow,
@@ -35,9 +36,46 @@ from bedplate_store.readers import SearchResult
 
 MAXIMUM_QUERIES = 10_000
 MAXIMUM_K = 1000
+_VECTOR, _KEY = "vector", "key"
 MAXIMUM_HITS = 1_000_000
 """Queries times k: an answer of that many hits as JSON already takes some hundred MB while it is made."""
 MAXIMUM_EF = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What the query string of a search says about its bulk body.
+
+    Attributes:
+        dim: what the caller believes to be the dimension of raw vectors; None: it does not say.
+        by_key: a raw body holds int64 keys, not vectors.
+    """
+
+    k: int = 10
+    ef: int | None = None
+    recall: float | None = None
+    filter: Filter | None = None
+    dim: str | None = None
+    by_key: bool = False
+
+
+def read_parameters(query: Mapping[str, str]) -> Parameters:
+    """``?k=``, ``?ef=``, ``?recall=`` and ``?filter=`` (JSON); of raw bytes also ``?dim=`` and ``?by=``.
+
+    Raises:
+        InvalidRequest: one of them is malformed or out of range.
+    """
+    by = query.get("by", _VECTOR)
+    if by not in (_VECTOR, _KEY):
+        raise InvalidRequest(f"by={by} is not allowed; use {_VECTOR} or {_KEY}.")
+    return Parameters(
+        k=_bounded(query, "k", MAXIMUM_K) or 10,
+        ef=_bounded(query, "ef", MAXIMUM_EF),
+        recall=_recall(query),
+        filter=_filter(query),
+        dim=query.get("dim"),
+        by_key=by == _KEY,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +95,40 @@ class Query:
 
 
 def query_of(body: bytes, media: str, parameters: Mapping[str, str], dim: int) -> Query:
-    """The query of a body of media type JSON, Arrow or raw.
-
-    The latter two take ``?k=``, ``?ef=``, ``?recall=`` and ``?filter=`` (JSON); raw bytes also ``?dim=``,
-    what the caller believes to be the dimension of ``dim``.
+    """The query of a body of media type JSON, Arrow or raw; the latter two take parameters.
 
     Raises:
         EmptyBatch, BatchTooLarge, DimensionMismatch, KeyTypeMismatch, InvalidRequest.
     """
     if media == JSON:
-        query = _from_document(parse(SearchRequest, body))
-    else:
-        k = _bounded(parameters, "k", MAXIMUM_K) or 10
-        ef = _bounded(parameters, "ef", MAXIMUM_EF)
-        recall, filter = _recall(parameters), _filter(parameters)
-        if media == RAW:
-            _check_dim(parameters, dim)
-            query = Query(decode_vectors_raw(body, dim), None, k, ef, recall, filter)
-        else:
-            columns = decode_search_arrow(body)
-            vectors = columns.vectors
-            if vectors is not None:
-                vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-            query = Query(vectors, None if vectors is not None else columns.keys, k, ef, recall, filter)
+        return _checked(_from_document(parse(SearchRequest, body)))
+    asked = read_parameters(parameters)
+    if media == RAW:
+        return raw_query(body, asked, dim)
+    columns = decode_search_arrow(body)
+    vectors = columns.vectors
+    if vectors is not None:
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    return _checked(_query(vectors, None if vectors is not None else columns.keys, asked))
+
+
+def raw_query(body: bytes, asked: Parameters, dim: int) -> Query:
+    """The query of a raw body: float32 vectors of dimension ``dim``, or int64 keys.
+
+    Raises:
+        EmptyBatch, BatchTooLarge, DimensionMismatch, InvalidRequest.
+    """
+    if asked.by_key:
+        return _checked(_query(None, decode_keys_raw(body), asked))
+    _check_dim(asked, dim)
+    return _checked(_query(decode_vectors_raw(body, dim), None, asked))
+
+
+def _query(vectors: NDArray[np.float32] | None, keys: Keys | None, asked: Parameters) -> Query:
+    return Query(vectors, keys, asked.k, asked.ef, asked.recall, asked.filter)
+
+
+def _checked(query: Query) -> Query:
     if len(query) == 0:
         raise EmptyBatch("No queries were sent; send at least one.")
     if len(query) > MAXIMUM_QUERIES:
@@ -145,11 +194,10 @@ def _filter(parameters: Mapping[str, str]) -> Filter | None:
     return None if text is None else parse(Filter, text.encode())
 
 
-def _check_dim(parameters: Mapping[str, str], dim: int) -> None:
+def _check_dim(asked: Parameters, dim: int) -> None:
     """Without the caller's dimension, vectors of twice the space's would pass as twice the queries."""
-    given = parameters.get("dim")
-    if given is not None and given != str(dim):
-        raise DimensionMismatch(f"the space has dimension {dim}, dim={given} was sent.", dim=dim)
+    if asked.dim is not None and asked.dim != str(dim):
+        raise DimensionMismatch(f"the space has dimension {dim}, dim={asked.dim} was sent.", dim=dim)
 
 
 def acceptable(located: Located, accept: str) -> MediaType:
@@ -176,11 +224,12 @@ def answer(located: Located, query: Query, accept: MediaType) -> Answer:
     else:
         assert query.vectors is not None
         result = reader.search(query.vectors, query.k, query.ef, query.recall, query.filter)
-    return encode(located, result, accept)
+    return encode(located, query, result, accept)
 
 
 def encode(
     located: Located,
+    query: Query,
     result: SearchResult,
     accept: MediaType,
     *,
@@ -194,14 +243,20 @@ def encode(
         found = result.found.tolist() if answered is None else nullable(result.found, answered)
         body = _document(located, result, found, shards)
     elif accept.name == RAW:
-        assert isinstance(result.keys, np.ndarray)  # else it is not acceptable
-        body = encode_search_answer_raw(result.keys, result.scores)
+        body = raw_hits(result, query.keys is not None, answered)
     else:
         body = encode_search_answer_arrow(
             result.keys, result.scores, result.found, version=located.version, snapshot=result.snapshot
         )
     rows = len(result.scores)
     return Answer(body, accept.name, result.snapshot, rows, located.reader.storage.answers, shards)
+
+
+def raw_hits(result: SearchResult, by_key: bool, answered: NDArray[np.bool_] | None = None) -> bytes:
+    """Hits of int64 keys in raw bytes; of a search by key with a mask of which keys there are."""
+    assert isinstance(result.keys, np.ndarray)  # else it is not acceptable
+    found = result.found if by_key else None
+    return encode_search_answer_raw(result.keys, result.scores, found, answered)
 
 
 def _document(

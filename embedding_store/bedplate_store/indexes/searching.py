@@ -146,6 +146,16 @@ class FaissIndex:
         return made
 
     def _effort(self, k: int, recall: float | None, among: RowSelection | None) -> ChosenEffort:
+        if among is None:
+            return self._chosen(k, recall, None)
+        kept = among.prepared.get((k, recall))
+        if kept is None:
+            kept = self._chosen(k, recall, among)
+            if len(among.prepared) < PARAMETERS_KEPT:
+                among.prepared[k, recall] = kept
+        return kept
+
+    def _chosen(self, k: int, recall: float | None, among: RowSelection | None) -> ChosenEffort:
         target = recall or float(self.parameters["recall_target"])
         share = 1.0 if among is None else among.share
         return choose(self._points, k, target, share=share, ef_max=self._ef_max)

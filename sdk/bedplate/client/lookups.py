@@ -22,6 +22,7 @@ from bedplate.codecs import (
     decode_lookup_raw,
     decode_search_answer_arrow,
     decode_search_answer_raw,
+    found_raw,
     unanswered_raw,
 )
 from bedplate.errors import InternalError
@@ -86,7 +87,7 @@ def read_lookup(response: httpx.Response) -> Lookup:
     return Lookup(found, vectors, version, snapshot, unanswered, shards)
 
 
-def read_search(response: httpx.Response, k: int) -> Search:
+def read_search(response: httpx.Response, k: int, *, by_key: bool = False) -> Search:
     """The answer to a search for ``k`` hits a query, in raw bytes or as Arrow.
 
     Raises:
@@ -98,8 +99,10 @@ def read_search(response: httpx.Response, k: int) -> Search:
         version, snapshot = columns.version, columns.snapshot
         return Search(columns.keys, columns.scores, columns.found, version, snapshot, _shards(response))
     rows, snapshot, version = _answered_by(response)
-    keys, scores = decode_search_answer_raw(response.content, queries=rows, k=k)
-    return Search(keys, scores, np.ones(rows, np.bool_), version, snapshot, _shards(response))
+    body = response.content
+    keys, scores = decode_search_answer_raw(body, queries=rows, k=k, by_key=by_key)
+    found = found_raw(body, rows=rows) if by_key else np.ones(rows, np.bool_)
+    return Search(keys, scores, found, version, snapshot, _shards(response))
 
 
 def _shards(response: httpx.Response) -> tuple[int, int] | None:

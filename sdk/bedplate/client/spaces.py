@@ -57,7 +57,7 @@ EMBED_TIMEOUT_SECONDS = 600.0  # attributes take their types from the whole cata
 
 
 _HITS = f"{RAW}, {ARROW};q=0.9"
-"""Raw bytes hold neither string keys nor which of the asked keys exist: those answers come as Arrow."""
+"""Raw bytes hold no string keys: hits of a space that has them come as Arrow."""
 
 
 def _space(reference: str, *rest: str) -> str:
@@ -78,14 +78,17 @@ def _keys_body(keys: Keys) -> tuple[bytes, str]:
     return (encode_keys_raw(keys), RAW) if isinstance(keys, np.ndarray) else (encode_keys_arrow(keys), ARROW)
 
 
-def _search_body(queries: SearchQueries) -> tuple[bytes, str, int | None]:
-    """The body, its media type and, of raw vectors, their dimension.
+def _search_body(queries: SearchQueries) -> tuple[bytes, str, dict[str, str]]:
+    """The body, its media type, and what the query string says about it.
 
     Without the dimension, vectors of twice the space's would pass as twice the queries.
     """
-    if queries.vectors is None:
-        return encode_search_arrow(queries), ARROW, None
-    return encode_vectors_raw(queries.vectors), RAW, queries.vectors.shape[1]
+    if queries.vectors is not None:
+        dim = queries.vectors.shape[1]
+        return encode_vectors_raw(queries.vectors), RAW, {"dim": str(dim)}
+    if isinstance(queries.keys, np.ndarray):
+        return encode_keys_raw(queries.keys), RAW, {"by": "key"}
+    return encode_search_arrow(queries), ARROW, {}
 
 
 def _filter(filter: Filter | Mapping[str, Any] | None) -> str | None:
@@ -95,7 +98,7 @@ def _filter(filter: Filter | Mapping[str, Any] | None) -> str | None:
         checked = filter if isinstance(filter, Filter) else Filter.model_validate(filter)
     except ValidationError as error:
         raise InvalidRequest(f"The filter is malformed: {error}.") from error
-    return checked.model_dump_json(by_alias=True, exclude_none=True)
+    return checked.text
 
 
 def _matrix(vectors: Any) -> Vectors:
@@ -230,20 +233,21 @@ class Spaces(Namespace[RunnerT]):
             WriteTokenMismatch, ShardsUnanswered: as :meth:`lookup`.
         """
         queries = _queries(vectors, keys)
-        body, media, dim = _search_body(queries)
+        body, media, about = _search_body(queries)
         response = yield from bulk(
             _space(reference, "search"),
             body,
             media,
-            accept=ARROW if dim is None else _HITS,
+            accept=_HITS if media == RAW else ARROW,
             params={
-                **parameters(k=k, ef=ef, recall=recall, filter=_filter(filter), dim=dim),
+                **parameters(k=k, ef=ef, recall=recall, filter=_filter(filter)),
+                **about,
                 **_partial(allow_partial),
             },
             after=_token(after),
             hot=True,
         )
-        return read_search(response, k)
+        return read_search(response, k, by_key=queries.keys is not None)
 
     @streamed.of(ScanBatch)
     def scan(

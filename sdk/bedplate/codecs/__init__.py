@@ -92,6 +92,7 @@ from bedplate.codecs.vectors import (
     encode_search_answer_raw,
     encode_search_arrow,
     encode_upsert_arrow,
+    found_raw,
     lookup_parts_raw,
     unanswered_raw,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "encode_vectors_raw",
     "events_from_table",
     "events_to_table",
+    "found_raw",
     "from_microseconds",
     "items_from_table",
     "items_to_table",

@@ -67,7 +67,7 @@ class SearchColumns:
 
 
 UNANSWERED = 2
-"""In the mask of a raw lookup: nobody who knows the key answered."""
+"""In the mask of a raw answer: nobody who knows the key answered."""
 
 
 def encode_lookup_raw(
@@ -81,8 +81,14 @@ def encode_lookup_raw(
     """
     vectors, mask = lookup_parts_raw(found_N, vectors_ND, dtype)
     if answered_N is not None:
-        mask = np.where(answered_N, found_N, np.uint8(UNANSWERED)).astype(np.uint8).data
+        mask = _mask(found_N, answered_N)
     return b"".join((vectors, mask))  # one copy of the vectors, not two
+
+
+def _mask(found_N: NDArray[np.bool_], answered_N: NDArray[np.bool_] | None = None) -> memoryview:
+    if answered_N is None:
+        return np.ascontiguousarray(found_N).view(np.uint8).data
+    return np.where(answered_N, found_N, np.uint8(UNANSWERED)).astype(np.uint8).data
 
 
 def lookup_parts_raw(
@@ -91,7 +97,7 @@ def lookup_parts_raw(
     """The same in two parts: the vectors and the mask. Nothing is copied where the dtype is the array's."""
     element = float_dtype(dtype) if dtype else vectors_ND.dtype.newbyteorder("<")
     vectors = np.ascontiguousarray(vectors_ND, dtype=element)
-    return vectors.data, np.ascontiguousarray(found_N).view(np.uint8).data
+    return vectors.data, _mask(found_N)
 
 
 def decode_lookup_raw(
@@ -117,6 +123,12 @@ def decode_lookup_raw(
 def unanswered_raw(body: bytes | memoryview, *, rows: int) -> NDArray[np.bool_]:
     """Of a raw lookup's answer: for which keys [rows] nobody answered who knows them."""
     mask: NDArray[np.bool_] = np.frombuffer(body, dtype=np.uint8, offset=len(body) - rows) == UNANSWERED
+    return mask
+
+
+def found_raw(body: bytes | memoryview, *, rows: int) -> NDArray[np.bool_]:
+    """Of a raw answer to a search by key: which of the keys [rows] exist."""
+    mask: NDArray[np.bool_] = np.frombuffer(body, dtype=np.uint8, offset=len(body) - rows) == 1
     return mask
 
 
@@ -178,26 +190,34 @@ def decode_search_arrow(body: bytes | memoryview) -> SearchQueries:
     return SearchQueries(keys=keys_from_arrow(column(table, "key")))
 
 
-def encode_search_answer_raw(keys_QK: NDArray[np.int64], scores_QK: NDArray[np.float32]) -> bytes:
-    """int64 keys [Q, K], then float32 scores [Q, K], little-endian."""
+def encode_search_answer_raw(
+    keys_QK: NDArray[np.int64],
+    scores_QK: NDArray[np.float32],
+    found_Q: NDArray[np.bool_] | None = None,
+    answered_Q: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """int64 keys [Q, K], then float32 scores [Q, K], little-endian; of a search by key then the mask that
+    lookups have, a byte for each query's key.
+    """
     keys = np.ascontiguousarray(keys_QK, dtype="<i8")
-    return keys.tobytes() + np.ascontiguousarray(scores_QK, dtype="<f4").tobytes()
+    mask = b"" if found_Q is None else _mask(found_Q, answered_Q)
+    return b"".join((keys.data, np.ascontiguousarray(scores_QK, dtype="<f4").data, mask))
 
 
 def decode_search_answer_raw(
-    body: bytes | memoryview, *, queries: int, k: int
+    body: bytes | memoryview, *, queries: int, k: int, by_key: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """``(keys [Q, K], scores [Q, K])``, read-only views of ``body``.
+    """``(keys [Q, K], scores [Q, K])``, read-only views of ``body``; :func:`found_raw` reads the mask that
+    follows them in the answer to a search ``by_key``.
 
     Raises:
         InternalError: the length does not fit.
     """
-    if len(body) != queries * k * 12:
-        raise InternalError(
-            f"The answer holds {len(body)} bytes where {queries} x {k} hits take {queries * k * 12}."
-        )
+    expected = queries * (k * 12 + by_key)
+    if len(body) != expected:
+        raise InternalError(f"The answer holds {len(body)} bytes where {queries} x {k} hits take {expected}.")
     keys = np.frombuffer(body, dtype="<i8", count=queries * k).reshape(queries, k)
-    scores = np.frombuffer(body, dtype="<f4", offset=queries * k * 8).reshape(queries, k)
+    scores = np.frombuffer(body, dtype="<f4", count=queries * k, offset=queries * k * 8).reshape(queries, k)
     return keys, scores
 
 

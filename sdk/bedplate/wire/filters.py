@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -29,6 +30,11 @@ class Filter(WireModel):
     all: tuple[Filter, ...] | None = Field(default=None, min_length=1, max_length=64)
     any: tuple[Filter, ...] | None = Field(default=None, min_length=1, max_length=64)
     not_: Filter | None = Field(default=None, alias="not")
+
+    @cached_property
+    def text(self) -> str:
+        """As JSON, the same for the same filter. To Python 1, 1.0 and true are equal, here they are not."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

@@ -13,7 +13,6 @@ from bedplate.codecs import (
     VectorDtype,
     answer_dtype,
     decode_keys_raw,
-    encode_search_answer_raw,
     lookup_parts_raw,
 )
 from bedplate_services import searches
@@ -35,6 +34,10 @@ STATE = "bedplate_lane"
 """Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
 _HEADS_MAX = 4096
 _HEAD_BYTES_MAX = 4096  # a filter may be long, and heads are remembered: 16 MiB of them at most
+SEARCH_BYTES_MAX = 256 << 10
+"""Reading that many bytes of queries copies them once; they are searched for in a thread, as many are."""
+HITS_MAX = 1 << 16
+"""Those of more are encoded in a thread, by the ordinary path."""
 _STATUS = b"HTTP/1.1 200 OK\r\n"
 
 Asked = NDArray[np.int64] | Query
@@ -77,7 +80,10 @@ class Lane:
         self._metrics = metrics
         self._queue = queue
         self._turns = LookupTurns()
-        self._body_bytes_max = min(body_bytes_max, INLINE_BYTES)
+        self._body_bytes_max = {
+            "lookup": min(body_bytes_max, INLINE_BYTES),
+            "search": min(body_bytes_max, SEARCH_BYTES_MAX),
+        }
         self._draining = draining or Draining()
         self._asks: dict[bytes, Ask | None] = {}
         self._headers: dict[_Shape, bytes] = {}
@@ -93,7 +99,7 @@ class Lane:
         except KeyError:
             pass
         ask = read_head(head)
-        if ask is not None and ask.body_bytes > self._body_bytes_max:
+        if ask is not None and ask.body_bytes > self._body_bytes_max[ask.verb]:
             ask = None
         if ask is None or ask.request_id is None:  # heads with ids of their own never come again
             if len(self._asks) >= _HEADS_MAX:
@@ -112,22 +118,25 @@ class Lane:
             return None  # such hits do not fit a raw answer
         return located
 
-    def read(self, ask: Ask, body: bytes, located: Located) -> Asked:
-        """What a body asks for. Raises what the ordinary path would raise."""
+    def read(self, ask: Ask, body: bytes, located: Located) -> Asked | None:
+        """What a body asks for; None: too much for the lane. Raises what the ordinary path would raise."""
         if ask.verb == "lookup":
             _dtype(ask, located)
             return decode_keys_raw(body)
-        return searches.query_of(body, RAW, ask.parameters, located.reader.dim)
+        query = searches.raw_query(body, ask.parameters, located.reader.dim)
+        return query if len(query) * query.k <= HITS_MAX else None
 
     def begin(self, ask: Ask, asked: Asked, located: Located, done: Done) -> None:
         """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
         if not isinstance(asked, Query):
             self._turns.submit(located.here, asked, _dtype(ask, located), done)
             return
-        assert asked.vectors is not None
-        self._queue.submit(
-            located.here, asked.vectors, asked.k, asked.ef, done, recall=asked.recall, filter=asked.filter
-        )
+        reader, k, ef, recall, filter = located.here, asked.k, asked.ef, asked.recall, asked.filter
+        if asked.keys is not None:
+            self._queue.submit_by_key(reader, asked.keys, k, ef, done, recall=recall, filter=filter)
+        else:
+            assert asked.vectors is not None
+            self._queue.submit(reader, asked.vectors, k, ef, done, recall=recall, filter=filter)
 
     def answer(self, ask: Ask, located: Located, result: Result, server_headers: ServerHeaders) -> Buffers:
         """The whole answer. Raises what the ordinary path would raise."""
@@ -150,8 +159,7 @@ class Lane:
     def _hits(
         self, ask: Ask, located: Located, result: SearchResult, server_headers: ServerHeaders
     ) -> Buffers:
-        assert isinstance(result.keys, np.ndarray)
-        body = encode_search_answer_raw(result.keys, result.scores)
+        body = searches.raw_hits(result, ask.parameters.by_key)
         reader = located.reader
         shape = _Shape(
             located.version,

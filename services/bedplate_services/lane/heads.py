@@ -14,11 +14,12 @@ from bedplate.errors import BedplateError
 from bedplate_services.auth import digest
 from bedplate_services.edge import REQUEST_ID
 from bedplate_services.hot_path import PATH
+from bedplate_services.searches import Parameters, read_parameters
 
 Verb = Literal["lookup", "search"]
 _PARAMETERS: Mapping[Verb, frozenset[str]] = {
     "lookup": frozenset(),
-    "search": frozenset({"k", "ef", "recall", "filter", "dim"}),
+    "search": frozenset({"k", "ef", "recall", "filter", "dim", "by"}),
 }
 _IGNORED = frozenset({b"host", b"user-agent", b"accept-encoding"})
 _UNSUITED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
@@ -32,6 +33,7 @@ class Ask:
     Attributes:
         token: digest of the bearer token, as the Authenticator remembers it.
         body_bytes: length of the body, at least 1.
+        parameters: of a search.
         request_id: the caller's own, if it sent one that is used.
     """
 
@@ -41,7 +43,7 @@ class Ask:
     token: bytes
     body_bytes: int
     accept: MediaType
-    parameters: Mapping[str, str]
+    parameters: Parameters
     request_id: bytes | None
 
 
@@ -96,11 +98,12 @@ def _ask(head: _Head) -> Ask | None:
     try:
         media = content_type(head.headers.get(b"content-type", b"").decode("latin-1"))
         accept = negotiate(head.headers.get(b"accept", b"").decode("latin-1"))
+        query_string = dict(parse_qsl(query))
+        parameters = read_parameters(query_string)
     except BedplateError:
         return None  # the ordinary path meets the same error, and answers it
-    parameters = dict(parse_qsl(query))
     verb = cast(Verb, match.group(3))
-    if media != RAW or accept.name != RAW or not parameters.keys() <= _PARAMETERS[verb] or "#" in query:
+    if media != RAW or accept.name != RAW or not query_string.keys() <= _PARAMETERS[verb] or "#" in query:
         return None
     given = head.headers.get(b"x-request-id", b"")
     return Ask(

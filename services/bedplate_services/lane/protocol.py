@@ -116,6 +116,8 @@ class LaneProtocol(HttpToolsProtocol):
             asked = self._lane.read(ask, request[body_at:], located)
         except Exception:  # noqa: BLE001  # whatever it is, the ordinary path meets it again and tells the client
             return False
+        if asked is None:
+            return False
         self._under_way = _UnderWay(ask, located, request, began)
         self._lane.begin(ask, asked, located, self._done)
         return True

@@ -61,7 +61,9 @@ class RemoteAnswers:
         state = found.state
         result = SearchResult(found.keys, found.scores, found.found, state.snapshot, state.sequence)
         answered = found.answered if found.shards.missing else None
-        return searches.encode(located, result, accept, answered=answered, shards=_document(found.shards))
+        return searches.encode(
+            located, query, result, accept, answered=answered, shards=_document(found.shards)
+        )
 
 
 def remote_answers(routing: ShardRouting | None, settings: Settings) -> RemoteAnswers | None:

@@ -70,7 +70,7 @@ def search_parameters(k: int, ef: int | None, recall: float | None, filter: Filt
     given = {"k": k, "ef": ef, "recall": recall}
     text = "".join(f"&{name}={value}" for name, value in given.items() if value is not None)
     if filter is not None:
-        text += f"&filter={quote(filter.model_dump_json(by_alias=True, exclude_none=True), safe='')}"
+        text += f"&filter={quote(filter.text, safe='')}"
     return text
 
 

@@ -21,6 +21,7 @@ from bedplate.codecs import (
     encode_search_arrow,
     encode_table,
     encode_vectors_raw,
+    found_raw,
 )
 
 from .conftest import World
@@ -136,6 +137,16 @@ def test_search_by_key_leaves_the_key_out(unchanged: World) -> None:
     assert 10 not in {hit["key"] for hit in document["hits"][0]}
     assert len(document["hits"][0]) == 3
     assert document["hits"][1] == []
+    for body, media in (
+        (encode_keys_raw(np.array([10, 77])), RAW),
+        (encode_search_arrow(SearchQueries(keys=np.array([10, 77]))), ARROW),
+    ):
+        headers = {"content-type": media, "accept": RAW}
+        raw = unchanged.call("POST", f"{SEARCH}?k=3&by=key", content=body, headers=headers).content
+        keys, scores = decode_search_answer_raw(raw, queries=2, k=3, by_key=True)
+        assert keys.tolist() == [[hit["key"] for hit in document["hits"][0]], [-1, -1, -1]]
+        assert scores[0].tolist() == [hit["score"] for hit in document["hits"][0]]
+        assert found_raw(raw, rows=2).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

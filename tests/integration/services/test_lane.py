@@ -38,6 +38,7 @@ from .lane_servers import Answer, Connection, Servers, serve
 LOOKUP, SEARCH = "/v1/spaces/core@1/item/lookup", "/v1/spaces/core@1/item/search"
 KEYS = np.array([10, 20, 30, 40], np.int64)
 ASKED = encode_keys_raw(np.array([30, 99, 10], np.int64))
+ASKED_ALL = encode_keys_raw(KEYS[:3])
 QUERY = encode_vectors_raw(np.array([[3, 2, 1, 0]], np.float32))
 NAN = encode_vectors_raw(np.array([[np.nan, 2, 1, 0]], np.float32))
 FILTER = quote(json.dumps({"attribute": "year", "at_least": 1990}))
@@ -120,6 +121,11 @@ GOOD = {
     "search with a recall": (f"{SEARCH}?k=2&recall=0.95", QUERY, {}),
     "search with a filter": (f"{SEARCH}?k=4&filter={FILTER}", QUERY, {}),
     "search without parameters": (SEARCH, QUERY, {}),
+    "search by vector": (f"{SEARCH}?k=2&by=vector&dim=4", QUERY, {}),
+    "search by key": (f"{SEARCH}?k=2&by=key", ASKED, {}),
+    "search by keys that all exist": (f"{SEARCH}?k=3&by=key", ASKED_ALL, {}),
+    "search by key with a filter": (f"{SEARCH}?k=2&by=key&filter={FILTER}", ASKED, {}),
+    "search for many": (f"{SEARCH}?k=2", 3000 * QUERY, {}),
 }
 
 
@@ -164,6 +170,9 @@ LEFT = {
     "filter of no attribute": (f"{SEARCH}?filter={FILTER.replace('year', 'yaer')}", QUERY, {}, 422),
     "filter that is none": (f"{SEARCH}?filter=1990", QUERY, {}, 422),
     "filter beyond what a head may hold": (f"{SEARCH}?filter={LONG_FILTER}", QUERY, {}, 200),
+    "by what is none": (f"{SEARCH}?by=name", QUERY, {}, 422),
+    "search by key, odd length": (f"{SEARCH}?by=key", ASKED[:-1], {}, 422),
+    "search for more hits than the lane encodes": (f"{SEARCH}?k=1000", 66 * QUERY, {}, 200),
     "k no number": (f"{SEARCH}?k=ten", QUERY, {}, 422),
 }
 

@@ -291,7 +291,7 @@ def test_search_by_vectors_and_by_keys(platform, client):
     assert codecs.RAW in platform.requests[0].headers["accept"]
     assert client.spaces.search("core@7/item", [1.0, 2.0, 3.0], k=1).keys == [["x"]]
     assert client.spaces.search("core@7/item", keys=["a", "b", "c"], k=1).found.shape == (3,)
-    assert platform.requests[-1].headers["accept"] == codecs.ARROW, "raw bytes do not tell which keys exist"
+    assert platform.requests[-1].headers["accept"] == codecs.ARROW, "string keys do not come in raw bytes"
 
 
 def test_hits_of_integer_keys_come_in_raw_bytes(platform, client):
@@ -303,6 +303,12 @@ def test_hits_of_integer_keys_come_in_raw_bytes(platform, client):
     found = client.spaces.search("core@7/item", np.ones(3), k=2)
     assert (found.keys.tolist(), found.scores.tolist()) == ([[7, -1]], [[0.5, -np.inf]])
     assert (found.found.tolist(), found.version, found.snapshot) == ([True], "core@7", 5)
+    body = codecs.encode_search_answer_raw(keys, scores, np.array([True]))
+    platform.on("POST /v1/spaces/core@7/item/search", httpx.Response(200, content=body, headers=headers))
+    by_key = client.spaces.search("core@7/item", keys=[3], k=2)
+    assert (by_key.keys.tolist(), by_key.found.tolist()) == ([[7, -1]], [True])
+    assert platform.requests[-1].content == np.array([3], "<i8").tobytes()
+    assert platform.requests[-1].url.params["by"] == "key"
     del headers["x-bedplate-rows"]
     platform.on("POST /v1/spaces/core@7/item/search", httpx.Response(200, content=body, headers=headers))
     with pytest.raises(InternalError, match="x-bedplate-rows"):

@@ -124,6 +124,19 @@ def test_a_raw_search_answer_comes_back():
         codecs.decode_search_answer_raw(body, queries=2, k=3)
 
 
+def test_a_raw_answer_to_a_search_by_key_tells_which_keys_there_are():
+    keys, scores = np.array([[1], [-1], [-1]]), np.array([[1], [-np.inf], [-np.inf]], dtype=np.float32)
+    found, answered = np.array([True, False, False]), np.array([True, True, False])
+    body = codecs.encode_search_answer_raw(keys, scores, found, answered)
+    back = codecs.decode_search_answer_raw(body, queries=3, k=1, by_key=True)
+    np.testing.assert_array_equal(back[0], keys)
+    np.testing.assert_array_equal(back[1], scores)
+    np.testing.assert_array_equal(codecs.found_raw(body, rows=3), found)
+    assert body[-3:] == bytes([1, 0, 2])
+    with pytest.raises(InternalError):
+        codecs.decode_search_answer_raw(body, queries=3, k=1)
+
+
 def test_a_search_is_by_vectors_or_by_keys():
     vectors = codecs.decode_search_arrow(codecs.encode_search_arrow(codecs.SearchQueries(vectors=VECTORS)))
     np.testing.assert_array_equal(vectors.vectors, VECTORS)
