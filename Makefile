@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bedplate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@echo "Installing into $(VENV) (about 1.7 GB with torch, some minutes the first time) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --editable '.[server,cpu,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --editable '.[server,cpu,otel,dev]'
 	@touch $@
 
 install: $(STAMP) ## .venv with everything in it

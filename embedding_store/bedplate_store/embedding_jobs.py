@@ -115,6 +115,7 @@ def plan_embed(
     team: str,
     now: datetime,
     attributes: Mapping[str, str] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> Job:
     """Create the embed job of a space; the same idempotency key gives the same job.
 
@@ -123,6 +124,7 @@ def plan_embed(
     Args:
         version: by number; the caller has resolved aliases.
         attributes: what :func:`survey_attributes` found, in a session of its own because it takes its time.
+        origin: see :func:`bedplate_store.jobs.create`.
 
     Raises:
         InvalidRequest: the version is named by an alias, the space is made per request and never embedded,
@@ -152,6 +154,7 @@ def plan_embed(
         ],
         idempotency_key=request.idempotency_key,
         now=now,
+        origin=origin,
     )
 
 

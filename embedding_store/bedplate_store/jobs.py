@@ -7,7 +7,7 @@ nothing but time. Leases hand the work out, the reconciler keeps it going.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,14 @@ from bedplate.wire.store import Job, JobProgress, JobState
 from bedplate_store import ledger
 from bedplate_store.database import ReadSession, WriteSession
 from bedplate_store.tables.jobs import JobRow, PartitionRow, StageRow
+
+
+@dataclass(frozen=True, slots=True)
+class JobOfPartition:
+    """What a message about a partition is sent by: empty where there is no such partition any more."""
+
+    kind: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,12 @@ def create(
     unit: str = "rows",
     idempotency_key: str | None = None,
     max_attempts: int = 3,
+    origin: Mapping[str, str] | None = None,
 ) -> Job:
     """Write a job and release its first stage; for a known idempotency key, return the job that has it.
+
+    ``origin`` names what asked for it, for the logs and traces of those who work on it: ``request_id``, and
+    the headers of a trace context such as ``traceparent``.
 
     Raises:
         InvalidRequest: there is no stage, or two of one name, or max_attempts is below 1.
@@ -75,6 +87,7 @@ def create(
         unit=unit,
         idempotency_key=idempotency_key,
         max_attempts=max_attempts,
+        origin=dict(origin) if origin else None,
         created_at=now,
     )
     try:
@@ -121,6 +134,16 @@ def list(
     if subject is not None:
         query = query.where(JobRow.subject == subject)
     return _to_wire(session, session.scalars(query).all())
+
+
+def of_partition(session: ReadSession, partition_id: str) -> JobOfPartition:
+    """Whose partition it is."""
+    found = session.execute(
+        select(JobRow.kind, JobRow.origin)
+        .join(PartitionRow, PartitionRow.job_id == JobRow.id)
+        .where(PartitionRow.id == partition_id)
+    ).one_or_none()
+    return JobOfPartition() if found is None else JobOfPartition(found[0], found[1] or {})
 
 
 def cancel(session: WriteSession, job_id: str, now: datetime) -> Job:

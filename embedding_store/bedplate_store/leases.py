@@ -7,6 +7,7 @@ LeaseLost and the transaction it was part of is rolled back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +22,12 @@ from bedplate_store.tables.jobs import JobRow, PartitionRow, StageRow
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A lease as its holder knows it; ``attempt`` counts from 1."""
+    """A lease as its holder knows it; ``attempt`` counts from 1.
+
+    Attributes:
+        unit: what ``units`` counts, e.g. rows.
+        origin: see :func:`bedplate_store.jobs.create`.
+    """
 
     partition_id: str
     job_id: str
@@ -29,6 +35,9 @@ class Claim:
     stage: str
     ordinal: int
     subject: str
+    team: str
+    unit: str
+    origin: Mapping[str, str]
     params: dict[str, Any]
     job_params: dict[str, Any]
     units: int
@@ -117,8 +126,11 @@ def commit(session: WriteSession, claim: Claim, result: dict[str, Any], now: dat
     session.flush()
 
 
-def fail(database: Database, claim: Claim, error: str, now: datetime) -> None:
+def fail(database: Database, claim: Claim, error: str, now: datetime) -> bool:
     """Give the partition back: it is tried again after a while, or, at max_attempts, the job fails.
+
+    Returns:
+        whether it failed the job.
 
     Raises:
         LeaseLost: the lease expired, passed on, or the job ended; nothing is left to give back.
@@ -129,7 +141,8 @@ def fail(database: Database, claim: Claim, error: str, now: datetime) -> None:
         partition = session.get_one(PartitionRow, claim.partition_id, populate_existing=True)
         if not _holds(partition, claim, now):
             raise _lost(claim)
-        ledger.retry_or_bury(session, job, partition, error, ledger.retry_time(claim.attempt, now), now)
+        due_at = ledger.retry_time(claim.attempt, now)
+        return ledger.retry_or_bury(session, job, partition, error, due_at, now)
 
     database.transact(give_back)
 
@@ -213,6 +226,9 @@ def _to_claim(job: JobRow, stage: StageRow, partition: PartitionRow) -> Claim:
         stage=stage.name,
         ordinal=partition.ordinal,
         subject=job.subject,
+        team=job.team,
+        unit=job.unit,
+        origin=job.origin or {},
         params=partition.params,
         job_params=job.params,
         units=partition.units,

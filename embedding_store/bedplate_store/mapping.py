@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.errors import ObjectDamaged
-from bedplate_store.objects import ObjectStore
+from bedplate_store.objects import ObjectStore, ObservedObjects
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,14 @@ def local_file(objects: ObjectStore, key: str, cache_dir: Path, *, bytes_: int, 
             )
         return in_place
     cached = cache_dir / key
-    if not _touched(cached):
-        objects.get_file(key, cached, sha256=sha256)
-    elif (wrong := _wrong(cached, bytes_, sha256)) is not None:
+    usable = _touched(cached)
+    if usable and (wrong := _wrong(cached, bytes_, sha256)) is not None:
         logger.warning("cached file %s %s: fetching it again", cached, wrong)
+        usable = False
+    if not usable:
         objects.get_file(key, cached, sha256=sha256)
+    if isinstance(objects, ObservedObjects):
+        objects.opened(key, "hit" if usable else "miss")
     return cached
 
 

@@ -1,4 +1,4 @@
-"""How far what is served is behind what was written, for metrics."""
+"""What is published, how good it is, and how far it is behind what was written, for metrics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 
 from bedplate_store import reader_processes
 from bedplate_store.database import ReadSession
+from bedplate_store.indexes import IndexDocument
 from bedplate_store.spaces import SpaceKey
-from bedplate_store.tables.spaces import SnapshotRow, SpaceRow
+from bedplate_store.tables.spaces import SnapshotRow, SpaceRow, WriteRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,20 @@ class SpaceLag:
 
     Attributes:
         pending_rows: rows and tombstones that no snapshot holds yet.
+        oldest_pending_at: when the first of them was written; None: there are none.
         snapshot: the newest published one; 0: none.
+        published_at: when it was; None: none.
+        rows: it has.
+        recall: of its index against exact search, as measured when it was built, by the number of neighbours.
         sequence: of the last acknowledged write.
     """
 
     pending_rows: int
+    oldest_pending_at: datetime | None
     snapshot: int
+    published_at: datetime | None
+    rows: int
+    recall: Mapping[int, float]
     sequence: int
 
 
@@ -45,8 +54,17 @@ class ReaderLag:
 
 def space_lags(session: ReadSession) -> dict[SpaceKey, SpaceLag]:
     """Every space that was written to or published."""
+    covered = func.coalesce(SnapshotRow.covers_sequence, 0)
+    oldest_pending = (
+        select(WriteRow.written_at)
+        .where(WriteRow.space_id == SpaceRow.id, WriteRow.sequence > covered)
+        .order_by(WriteRow.sequence)
+        .limit(1)
+        .correlate(SpaceRow, SnapshotRow)
+        .scalar_subquery()
+    )
     query = (
-        select(SpaceRow, func.coalesce(SnapshotRow.covers_rows, 0))
+        select(SpaceRow, SnapshotRow, oldest_pending)
         .outerjoin(
             SnapshotRow,
             (SnapshotRow.space_id == SpaceRow.id) & (SnapshotRow.number == SpaceRow.snapshot),
@@ -55,11 +73,29 @@ def space_lags(session: ReadSession) -> dict[SpaceKey, SpaceLag]:
         .order_by(SpaceRow.foundation, SpaceRow.version, SpaceRow.space)
     )
     return {
-        SpaceKey(row.foundation, row.version, row.space): SpaceLag(
-            row.written_rows - covered, row.snapshot or 0, row.sequence
-        )
-        for row, covered in session.execute(query)
+        SpaceKey(space.foundation, space.version, space.space): _lag(space, snapshot, oldest)
+        for space, snapshot, oldest in session.execute(query)
     }
+
+
+def _lag(space: SpaceRow, snapshot: SnapshotRow | None, oldest_pending_at: datetime | None) -> SpaceLag:
+    return SpaceLag(
+        pending_rows=space.written_rows - (0 if snapshot is None else snapshot.covers_rows),
+        oldest_pending_at=oldest_pending_at,
+        snapshot=space.snapshot or 0,
+        published_at=None if snapshot is None else snapshot.published_at,
+        rows=0 if snapshot is None else snapshot.rows,
+        recall={} if snapshot is None else _recall(snapshot),
+        sequence=space.sequence,
+    )
+
+
+def _recall(snapshot: SnapshotRow) -> dict[int, float]:
+    if snapshot.index is None:
+        return {}
+    index = IndexDocument.from_json(snapshot.index)
+    measured = {10: index.recall_at_10, 100: index.recall_at_100}
+    return {neighbours: recall for neighbours, recall in measured.items() if recall is not None}
 
 
 def reader_lags(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -59,8 +59,16 @@ class PreparedTrainingSet:
     files: tuple[FileEntry, ...]
 
 
-def create(session: WriteSession, body: TrainingSetCreate, *, team: str, now: datetime) -> TrainingSet:
-    """Define a training set, pin it to what is known now, and start the job that builds it.
+def create(
+    session: WriteSession,
+    body: TrainingSetCreate,
+    *,
+    team: str,
+    now: datetime,
+    origin: Mapping[str, str] | None = None,
+) -> TrainingSet:
+    """Define a training set, pin it to what is known now, and start the job that builds it; ``origin``: see
+    :func:`bedplate_store.jobs.create`.
 
     What is not sealed yet is not in it: seal the impression log first.
 
@@ -94,6 +102,7 @@ def create(session: WriteSession, body: TrainingSetCreate, *, team: str, now: da
             ),
         ],
         now=now,
+        origin=origin,
     )
     session.add(
         TrainingSetRow(

@@ -58,6 +58,12 @@ def list(session: ReadSession, foundation: str) -> builtins.list[Alias]:
     return [_document(row) for row in session.scalars(query)]
 
 
+def list_all(session: ReadSession) -> builtins.list[Alias]:
+    """Every alias of every foundation, by name."""
+    query = select(AliasRow).order_by(AliasRow.foundation, AliasRow.alias)
+    return [_document(row) for row in session.scalars(query)]
+
+
 def history(session: ReadSession, foundation: str, alias: str) -> builtins.list[AliasChange]:
     """Every move, newest first. Raises: NotFound where there is no such alias."""
     get(session, foundation, alias)

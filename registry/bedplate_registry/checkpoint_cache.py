@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bedplate.errors import ObjectDamaged
 from bedplate.full_disks import named_full_disk
@@ -19,6 +19,14 @@ from bedplate.wire.registry import FileManifest
 CHECKPOINTS_UNUSED = timedelta(days=1)
 """How long a checkpoint stays that nobody uses."""
 _FOLDER = "checkpoints"
+
+
+OnUse = Callable[[str, Literal["hit", "miss"]], None]
+"""Called with what is cached, and whether it was on this machine already."""
+
+
+def uncounted(_cache: str, _result: str) -> None:
+    """For whom nobody counts."""
 
 
 class BlobReader(Protocol):
@@ -38,11 +46,16 @@ class CheckpointFile:
 
 
 class CheckpointCache:
-    """Folders ``checkpoints/<digest>`` in the cache directory; immutable, shared by every process on it."""
+    """Folders ``checkpoints/<digest>`` in the cache directory; immutable, shared by every process on it.
 
-    def __init__(self, blobs: BlobReader, cache_dir: Path) -> None:
+    Args:
+        on_use: told at each fetch whether the checkpoint was here.
+    """
+
+    def __init__(self, blobs: BlobReader, cache_dir: Path, on_use: OnUse = uncounted) -> None:
         self._blobs = blobs
         self._root = cache_dir / _FOLDER
+        self._on_use = on_use
 
     def fetch(self, label: str, digest: str, files: Sequence[CheckpointFile]) -> Path:
         """The folder that holds exactly ``files``.
@@ -61,6 +74,9 @@ class CheckpointCache:
             os.utime(folder)  # used now, says this to whoever prunes the cache
         except FileNotFoundError:
             self._fill(folder, label, files)
+            self._on_use("checkpoints", "miss")
+        else:
+            self._on_use("checkpoints", "hit")
         return folder
 
     def _fill(self, folder: Path, label: str, files: Sequence[CheckpointFile]) -> None:

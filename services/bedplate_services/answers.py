@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bedplate.codecs import HEADER_DIM, HEADER_DTYPE, HEADER_ROWS, HEADER_SNAPSHOT, HEADER_VERSION
 from bedplate.wire.shards import ShardsAnswered
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``rows`` is the number of keys or queries answered; ``dtype`` the element type of the vectors.
+    """``rows`` is the number of keys or queries answered, of which ``missing`` are known to have no vector;
+    ``dtype`` the element type of the vectors.
 
     ``shards``: of an answer of store nodes.
     """
@@ -19,8 +23,15 @@ class Answer:
     media: str
     snapshot: int
     rows: int
+    missing: int
     dtype: str
     shards: ShardsAnswered | None = None
+
+
+def missing_of(found: NDArray[np.bool_], answered: NDArray[np.bool_] | None) -> int:
+    """How many of the rows [n] are known to have no vector; ``answered`` is false where nobody knows."""
+    known = len(found) if answered is None else np.count_nonzero(answered)
+    return int(known - np.count_nonzero(found))
 
 
 def headers_of(

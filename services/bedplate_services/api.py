@@ -18,6 +18,7 @@ from bedplate_services import openapi as openapi_document
 from bedplate_services.auth import Gate
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.composition import Platform, build_platform
+from bedplate_services.coverage import keep_measured
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
 from bedplate_services.lane.answering import STATE, Lane
@@ -76,7 +77,7 @@ class Api:
         self.platform = house
         self.http = _fastapi(house)
         queue = SearchQueue()
-        remote = remote_answers(house.routing, house.settings)
+        remote = remote_answers(house.routing, house.settings, house.tracing)
         hot_path = HotPath(house.directory, remote, house.metrics, queue, self.http)
         bulk_bytes = (limits or BodyLimits()).bulk
         self.lane = Lane(
@@ -85,7 +86,8 @@ class Api:
         self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits, house.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" and "state" in scope:
+        # Requests in the fast lane have no span: where all are to have one, they take the ordinary path.
+        if scope["type"] == "lifespan" and "state" in scope and not self.platform.tracing.on:
             scope["state"][STATE] = self.lane
         await self._edge(scope, receive, send)
 
@@ -100,13 +102,15 @@ def _fastapi(house: Platform) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         caches = local_caches(house.readers, house.settings.cache_dir, house.now)
         house.start()
-        pruning = asyncio.create_task(caches.keep_pruned())
+        loops = (caches.keep_pruned(), keep_measured(house))
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
         finally:
-            pruning.cancel()
-            with suppress(asyncio.CancelledError):
-                await pruning
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             house.close()
 
     app = FastAPI(
@@ -145,6 +149,7 @@ def main() -> None:
         draining=app.platform.draining,
         processes=settings.api_processes,
         ready_file=options.ready_file,
+        tracing=app.platform.tracing,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
+
 from bedplate_modeling import checkpoint_layout as layout
 from bedplate_registry import tokens
 from bedplate_registry.checkpoint_files import CheckpointPolicy
@@ -20,9 +22,10 @@ from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
 from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
-from bedplate_store.objects import ObjectStore, OnFault, open_object_store
+from bedplate_store.objects import ObjectStore, ObservedObjects, open_object_store
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.shard_routing import ShardRouting
+from bedplate_store.tracing import UNTRACED, Tracing, start_tracing
 from bedplate_store.writes import Writes
 
 Clock = Callable[[], datetime]
@@ -57,8 +60,15 @@ class Platform:
     metrics: Metrics
     now: Clock
     draining: Draining = field(default_factory=Draining)
+    tracing: Tracing = UNTRACED
     foundation_checkpoints: CheckpointPolicy = FOUNDATION_CHECKPOINTS
     expert_checkpoints: CheckpointPolicy = EXPERT_CHECKPOINTS
+
+    def origin(self) -> dict[str, str]:
+        """What a job created now is traced back to: the request at hand, and its span."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        named = {} if request_id is None else {"request_id": request_id}
+        return {**named, **self.tracing.headers()}
 
     def start(self) -> None:
         """Keep the readers fresh, and tell the other processes what they have open, until closed."""
@@ -83,11 +93,13 @@ def build_platform(
     """Open everything the settings name. Nothing is migrated: see :func:`migrate`."""
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
+    tracing = start_tracing(settings.tracing, service)
     metrics = metrics or PrometheusMetrics(service)
     limits, on_retry = settings.database_limits, metrics.database_retry
     registry = RegistryDatabase(settings.registry_database_url, limits, on_retry)
     store = StoreDatabase(settings.store_database_url, limits, on_retry)
-    objects = open_objects(settings, metrics.object_fault)
+    tracing.trace_queries([registry.engine, store.engine])
+    objects = open_objects(settings, metrics)
     readers = SpaceReaders(
         store,
         objects,
@@ -117,41 +129,46 @@ def build_platform(
         ),
         routing=routing,
         writes=Writes(store, objects, settings.pending_mib_max << 20, readers),
-        authenticator=build_authenticator(registry, settings),
-        dispatcher=dispatcher or build_dispatcher(store, settings.broker_url),
+        authenticator=build_authenticator(registry, settings, metrics),
+        dispatcher=dispatcher or build_dispatcher(store, settings.broker_url, tracing),
         signer=UrlSigner(settings.api_base_url, _secret(settings)),
         metrics=metrics,
         now=now,
+        tracing=tracing,
     )
 
 
-def open_objects(settings: Settings, on_fault: OnFault) -> ObjectStore:
+def open_objects(settings: Settings, metrics: Metrics) -> ObjectStore:
     secret = settings.s3_secret_key
-    return open_object_store(
+    objects = open_object_store(
         settings.objects_url,
         access_key=settings.s3_access_key,
         secret_key=secret.get_secret_value() if secret else None,
         region=settings.s3_region,
         patience=settings.patience,
-        on_fault=on_fault,
+        on_fault=metrics.object_fault,
     )
+    return ObservedObjects(objects, metrics)
 
 
-def build_authenticator(registry: RegistryDatabase, settings: Settings) -> Authenticator:
+def build_authenticator(registry: RegistryDatabase, settings: Settings, metrics: Metrics) -> Authenticator:
     def ask(secret: str) -> Principal:
         with registry.read() as session:
             return tokens.authenticate(session, secret)
 
     return Authenticator(
-        ask, ttl_seconds=settings.token_cache_seconds, outage_seconds=settings.outage_seconds
+        ask,
+        ttl_seconds=settings.token_cache_seconds,
+        outage_seconds=settings.outage_seconds,
+        on_use=metrics.cache,
     )
 
 
-def build_dispatcher(store: StoreDatabase, broker_url: str | None) -> Dispatcher:
+def build_dispatcher(store: StoreDatabase, broker_url: str | None, tracing: Tracing = UNTRACED) -> Dispatcher:
     # On one machine the reconciler drains five times a second and owns the folder that is the broker.
     if broker_url is None or broker_url.startswith("filesystem:"):
         return NullDispatcher()
-    return CeleryDispatcher(store, celery_sender(broker_url))
+    return CeleryDispatcher(store, celery_sender(broker_url, tracing), tracing)
 
 
 def migrate(settings: Settings) -> None:

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy import select
 
 from bedplate_services.logging import get_logger
-from bedplate_store import outbox
+from bedplate_store import jobs, outbox
 from bedplate_store.database import Database
-from bedplate_store.tables.jobs import JobRow, PartitionRow
+from bedplate_store.tracing import UNTRACED, Tracing
 
 _GPU_KINDS = frozenset({"embed"})
 _BROKER_SECONDS = 5
@@ -41,11 +40,18 @@ class CeleryDispatcher:
 
     Args:
         send: sends one task by name with its arguments to a queue, e.g. from :func:`celery_sender`.
+        tracing: each message belongs to the trace of who asked for its job, whoever sends it.
     """
 
-    def __init__(self, database: Database, send: Callable[[str, list[Any], str], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        send: Callable[[str, list[Any], str], None],
+        tracing: Tracing = UNTRACED,
+    ) -> None:
         self._database = database
         self._send = send
+        self._tracing = tracing
 
     def drain(self, now: datetime) -> None:
         """Send what is due. A broker that cannot be reached is logged: the request has committed and
@@ -57,16 +63,13 @@ class CeleryDispatcher:
             _log.warning("the broker cannot be reached; the reconciler sends later", exc_info=error)
 
     def _send_routed(self, task: str, arguments: list[Any]) -> None:
-        self._send(task, arguments, self._queue_of(str(arguments[0])))
-
-    def _queue_of(self, partition_id: str) -> str:
-        of_partition = select(JobRow.kind).join(PartitionRow, PartitionRow.job_id == JobRow.id)
         with self._database.read() as session:
-            kind = session.scalar(of_partition.where(PartitionRow.id == partition_id))
-        return "gpu" if kind in _GPU_KINDS else "cpu"
+            job = jobs.of_partition(session, str(arguments[0]))
+        with self._tracing.within(job.origin):
+            self._send(task, arguments, "gpu" if job.kind in _GPU_KINDS else "cpu")
 
 
-def celery_sender(broker_url: str) -> Callable[[str, list[Any], str], None]:
+def celery_sender(broker_url: str, tracing: Tracing = UNTRACED) -> Callable[[str, list[Any], str], None]:
     """A function that sends a task by name to a queue of the broker.
 
     The queues are made by workers and reconcilers, who know of what type they are to be. A message to one
@@ -88,6 +91,7 @@ def celery_sender(broker_url: str) -> Callable[[str, list[Any], str], None]:
         task_publish_retry=True,
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
+    tracing.trace_messages(app, outbox.WORK_TASK)
 
     def send(name: str, arguments: list[Any], queue: str) -> None:
         app.send_task(name, args=arguments, queue=queue, declare=[], confirm_timeout=_BROKER_SECONDS)

@@ -24,6 +24,8 @@ ROUTE = "bedplate_route"
 _MIB = 1 << 20
 REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,64}$")
 _PART = re.compile(r"/parts/[^/]+$")
+_NAMED = ("request_id", "team", "version", "space", "expert", "job")
+"""What the lines of the log that belong to a request may name."""
 _log = get_logger(__name__)
 
 
@@ -128,7 +130,7 @@ class Edge:
         try:
             await self._answer(exchange, limit)
         finally:
-            structlog.contextvars.unbind_contextvars("request_id")
+            structlog.contextvars.unbind_contextvars(*_NAMED)
             self._metrics.request(
                 scope["method"], route_of(scope), exchange.status, time.perf_counter() - started
             )

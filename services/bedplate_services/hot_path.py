@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -66,6 +67,7 @@ class HotPath:
         if scope["method"] != "POST":
             raise MethodNotAllowed("The route takes POST only.")
         located = await self._directory.locate(reference, space)
+        structlog.contextvars.bind_contextvars(version=located.version, space=space)
         media = content_type(_text(scope, b"content-type"))
         accept = _acceptable(located, verb, _text(scope, b"accept"))
         body = await whole_body(receive)
@@ -84,14 +86,14 @@ class HotPath:
             answer = await self._nodes.lookup(
                 located, located.reader, body, media, accept, _parameters(scope)
             )
-            self._metrics.rows(LOOKUP, answer.rows)
+            self._metrics.rows(LOOKUP, answer.rows, answer.missing)
             return answer
 
         def work() -> Answer:
             return lookups.answer(located, lookups.keys_of(body, media), accept)
 
         answer = work() if len(body) <= INLINE_BYTES else await run_in_threadpool(work)
-        self._metrics.rows(LOOKUP, answer.rows)
+        self._metrics.rows(LOOKUP, answer.rows, answer.missing)
         return answer
 
     async def _search(
@@ -110,7 +112,7 @@ class HotPath:
             answer = searches.encode(located, query, await self._queued(located, query), accept)
         else:
             answer = await run_in_threadpool(searches.answer, located, query, accept)
-        self._metrics.rows(SEARCH, answer.rows)
+        self._metrics.rows(SEARCH, answer.rows, answer.missing)
         return answer
 
     async def _queued(self, located: Located, query: searches.Query) -> SearchResult:

@@ -55,7 +55,7 @@ class Inference:
     def __init__(self, house: Platform, limits: BodyLimits | None = None) -> None:
         self.platform = house
         self.log = ImpressionLog(house.settings.spool_dir, house.objects, house.store)
-        cache = CheckpointCache(house.objects, house.settings.cache_dir)
+        cache = CheckpointCache(house.objects, house.settings.cache_dir, house.metrics.cache)
         keeper = ModelKeeper(
             lambda: read_wanted(house.registry),
             cache,
@@ -148,6 +148,7 @@ def main() -> None:
         settings.inference_host,
         settings.inference_port,
         draining=app.platform.draining,
+        tracing=app.platform.tracing,
     )
 
 

@@ -25,7 +25,7 @@ from bedplate.codecs import (
 from bedplate.errors import BatchTooLarge
 from bedplate.wire.shards import ShardsAnswered
 from bedplate.wire.store import LookupRequest
-from bedplate_services.answers import Answer
+from bedplate_services.answers import Answer, missing_of
 from bedplate_services.bodies import parse
 from bedplate_services.directory import Located
 from bedplate_store.readers import LookupResult
@@ -71,9 +71,10 @@ def encode(
     reader = located.reader
     dtype = dtype_of(located, accept)
     rows, snapshot = len(result.found), result.snapshot
+    missing = missing_of(result.found, answered)
     if accept.name == RAW:
         body = encode_lookup_raw(result.found, result.vectors, dtype, answered)
-        return Answer(body, RAW, snapshot, rows, dtype, shards)
+        return Answer(body, RAW, snapshot, rows, missing, dtype, shards)
     if accept.name == ARROW:
         body = encode_lookup_arrow(
             keys,
@@ -83,7 +84,7 @@ def encode(
             snapshot=snapshot,
             answered_N=answered,
         )
-        return Answer(body, ARROW, snapshot, rows, dtype, shards)
+        return Answer(body, ARROW, snapshot, rows, missing, dtype, shards)
     document: dict[str, Any] = {
         "reference": f"{located.version}/{located.space}",
         "snapshot": snapshot,
@@ -94,7 +95,7 @@ def encode(
     if shards is not None:
         document["shards"] = shards.model_dump()
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Answer(body, JSON, snapshot, rows, reader.storage.answers, shards)
+    return Answer(body, JSON, snapshot, rows, missing, reader.storage.answers, shards)
 
 
 def dtype_of(located: Located, accept: MediaType) -> VectorDtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Protocol
 
 from prometheus_client import (
@@ -28,11 +29,19 @@ class Metrics(Protocol):
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None: ...
 
-    def rows(self, route: str, count: int) -> None: ...
+    def rows(self, route: str, count: int, missing: int) -> None:
+        """``missing`` of the ``count`` rows asked for have no vector."""
+        ...
 
     def batch(self, requests: int, seconds: float) -> None: ...
 
-    def history(self, event: str, count: int) -> None: ...
+    def cache(self, cache: str, result: str, count: int = 1) -> None: ...
+
+    def fetched(self, cache: str, bytes_: int) -> None: ...
+
+    def coverage(self, shares: Mapping[tuple[str, str], float]) -> None:
+        """By space and entity; what is not told any more is forgotten."""
+        ...
 
     def models(self, wanted: int, loaded: int) -> None: ...
 
@@ -51,13 +60,19 @@ class NullMetrics:
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         return None
 
-    def rows(self, route: str, count: int) -> None:
+    def rows(self, route: str, count: int, missing: int) -> None:
         return None
 
     def batch(self, requests: int, seconds: float) -> None:
         return None
 
-    def history(self, event: str, count: int) -> None:
+    def cache(self, cache: str, result: str, count: int = 1) -> None:
+        return None
+
+    def fetched(self, cache: str, bytes_: int) -> None:
+        return None
+
+    def coverage(self, shares: Mapping[tuple[str, str], float]) -> None:
         return None
 
     def models(self, wanted: int, loaded: int) -> None:
@@ -89,14 +104,27 @@ class PrometheusMetrics:
         self._rows = Counter(
             f"{name}rows_total", "Rows asked for on the hot path.", ("route",), registry=registry
         )
+        self._missing = Counter(
+            f"{name}rows_missing_total", "Rows asked for that have no vector.", ("route",), registry=registry
+        )
         self._batch = Histogram(
             f"{name}batch_requests", "Requests in one model pass.", buckets=_SIZES, registry=registry
         )
         self._batch_seconds = Histogram(
             f"{name}batch_seconds", "Time of one model pass.", buckets=_SECONDS, registry=registry
         )
-        self._history = Counter(
-            f"{name}history_cache_total", "Uses of the history K/V cache.", ("event",), registry=registry
+        self._cache = Counter(
+            f"{name}cache_requests_total", "Uses of a cache.", ("cache", "result"), registry=registry
+        )
+        self._fetched = Counter(
+            f"{name}cache_fetched_bytes_total", "Bytes fetched into a cache.", ("cache",), registry=registry
+        )
+        self._coverage = Gauge(
+            f"{name}space_coverage_ratio",
+            "Share of the entities that have a vector, by a sample.",
+            ("space", "entity"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self._models = Gauge(
             f"{name}models",
@@ -129,15 +157,25 @@ class PrometheusMetrics:
         requests.inc()
         durations.observe(seconds)
 
-    def rows(self, route: str, count: int) -> None:
+    def rows(self, route: str, count: int, missing: int) -> None:
         self._bound_rows(route).inc(count)
+        if missing:
+            self._missing.labels(route).inc(missing)
 
     def batch(self, requests: int, seconds: float) -> None:
         self._batch.observe(requests)
         self._batch_seconds.observe(seconds)
 
-    def history(self, event: str, count: int) -> None:
-        self._history.labels(event).inc(count)
+    def cache(self, cache: str, result: str, count: int = 1) -> None:
+        self._cache.labels(cache, result).inc(count)
+
+    def fetched(self, cache: str, bytes_: int) -> None:
+        self._fetched.labels(cache).inc(bytes_)
+
+    def coverage(self, shares: Mapping[tuple[str, str], float]) -> None:
+        self._coverage.clear()
+        for (space, entity), share in shares.items():
+            self._coverage.labels(space, entity).set(share)
 
     def models(self, wanted: int, loaded: int) -> None:
         self._models.labels("wanted").set(wanted)

@@ -28,7 +28,7 @@ from bedplate.errors import BatchTooLarge, DimensionMismatch, EmptyBatch, Invali
 from bedplate.wire.filters import Filter
 from bedplate.wire.shards import ShardsAnswered
 from bedplate.wire.store import SearchRequest
-from bedplate_services.answers import Answer
+from bedplate_services.answers import Answer, missing_of
 from bedplate_services.bodies import parse
 from bedplate_services.directory import Located
 from bedplate_services.lookups import nullable
@@ -248,8 +248,9 @@ def encode(
         body = encode_search_answer_arrow(
             result.keys, result.scores, result.found, version=located.version, snapshot=result.snapshot
         )
-    rows = len(result.scores)
-    return Answer(body, accept.name, result.snapshot, rows, located.reader.storage.answers, shards)
+    missing = missing_of(result.found, answered)
+    dtype = located.reader.storage.answers
+    return Answer(body, accept.name, result.snapshot, len(result.scores), missing, dtype, shards)
 
 
 def raw_hits(result: SearchResult, by_key: bool, answered: NDArray[np.bool_] | None = None) -> bytes:

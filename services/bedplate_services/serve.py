@@ -16,6 +16,8 @@ from bedplate_services.draining import Draining
 from bedplate_services.lane.protocol import LaneProtocol
 from bedplate_services.logging import configure
 from bedplate_services.settings import Settings
+from bedplate_services.tracing import traced
+from bedplate_store.tracing import UNTRACED, Tracing
 
 GRACE_SECONDS = 10
 
@@ -67,6 +69,7 @@ def run(
     draining: Draining,
     processes: int = 1,
     ready_file: Path | None = None,
+    tracing: Tracing = UNTRACED,
 ) -> None:
     """Serve until SIGTERM or SIGINT. After SIGTERM all goes on for ``drain_seconds``; requests then in flight
     get ``GRACE_SECONDS`` to end.
@@ -78,9 +81,9 @@ def run(
         processes: how many processes listen on the port; this is one of them.
         ready_file: made once connections are taken.
     """
-    configure(settings.log_level)
+    configure(settings.log_level, tracing.log_processors)
     config = uvicorn.Config(
-        app,
+        traced(app, tracing),
         host=host,
         port=port,
         loop="uvloop",
@@ -93,6 +96,7 @@ def run(
     )
     server = _Server(config, ready_file, draining, settings.drain_seconds)
     server.run([_shared_listener(host, port)] if processes > 1 else None)
+    tracing.close()
 
 
 def _shared_listener(host: str, port: int) -> socket.socket:

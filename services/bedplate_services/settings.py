@@ -30,6 +30,7 @@ class Settings(DatabaseSettings):
             per process, and URLs die with it.
         local_paths: tell callers where objects lie in this machine's file system, for those that share it.
         device: where the inference service runs foundations: "cpu" or "cuda".
+        tracing: send OpenTelemetry traces to where the OTEL_* variables say.
         token_cache_seconds: how long a revoked token may still work.
         outage_seconds: how long known tokens and aliases hold while the registry's database is away.
         history_cache_mib: memory for the encoded histories of recent users.
@@ -74,6 +75,7 @@ class Settings(DatabaseSettings):
     device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
+    tracing: bool = False
     token_cache_seconds: float = Field(default=2.0, ge=0)
     outage_seconds: float = Field(default=300.0, ge=0)
     reader_refresh_seconds: float = Field(default=0.25, gt=0)

@@ -16,17 +16,21 @@ from celery.worker import state
 
 from bedplate.databases import exit_if_refused
 from bedplate_store.outbox import WORK_TASK
+from bedplate_store.tracing import start_tracing
 from bedplate_workers.app import create_app
 from bedplate_workers.broker import check_queues
 from bedplate_workers.composition import open_workplace
 from bedplate_workers.job_kinds import HANDLERS
 from bedplate_workers.local_caches import local_caches
-from bedplate_workers.logging import configure
+from bedplate_workers.logging import configure, get_logger
+from bedplate_workers.metrics import PrometheusWorkMetrics, serve_metrics
 from bedplate_workers.pulse import HeartbeatFile, WorkerPulse, watch_loop
 from bedplate_workers.queues import QUEUES
 from bedplate_workers.settings import WorkerSettings
 from bedplate_workers.stopping import Stopping
 from bedplate_workers.work import Worker
+
+_log = get_logger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,9 +39,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parse(arguments)
     settings = WorkerSettings()
-    configure(settings.log_level)
-    workplace = open_workplace(settings)
+    tracing = start_tracing(settings.tracing, "worker")
+    configure(settings.log_level, tracing.log_processors)
+    metrics = PrometheusWorkMetrics(HANDLERS)
+    workplace = open_workplace(settings, metrics)
     exit_if_refused(workplace.registry, workplace.store)
+    tracing.trace_queries([workplace.registry.engine, workplace.store.engine])
     caches = local_caches(settings.cache_dir, workplace.cache_dir, workplace.now)
     worker = Worker(
         workplace,
@@ -46,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         lease_seconds=settings.lease_seconds,
         stopping=lambda: stopping.told or _told_to_stop(),
         after_work=caches.prune_if_due,
+        metrics=metrics,
+        tracing=tracing,
     )
     stopping = Stopping(settings.stop_seconds, worker.give_back)
     pulse = WorkerPulse(HeartbeatFile(settings.heartbeat_file))
@@ -56,7 +65,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     check_queues(app)
     register(app, worker, pulse)
+    tracing.trace_messages(app, WORK_TASK)
     watch_loop(app, pulse)
+    if settings.metrics_port is not None:
+        server = serve_metrics(metrics.registry, host=settings.metrics_host, port=settings.metrics_port)
+        _log.info("serving metrics", host=settings.metrics_host, port=server.server_port)
     if options.ready_file is not None:
         announce_ready(options.ready_file)
     stopping.watch()
@@ -66,6 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         pulse.close()
         workplace.close()
+        tracing.close()
         stopping.ended()
     return 0
 

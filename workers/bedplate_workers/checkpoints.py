@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from bedplate.errors import VersionNotReady
 from bedplate_registry import versions
-from bedplate_registry.checkpoint_cache import CheckpointCache, CheckpointFile
+from bedplate_registry.checkpoint_cache import CheckpointCache, CheckpointFile, OnUse, uncounted
 from bedplate_registry.database import Database
 from bedplate_store.objects import ObjectStore
 
@@ -18,9 +18,11 @@ ModelT = TypeVar("ModelT")
 class CheckpointFiles:
     """Fetches the files of finalised versions into ``cache_dir/checkpoints/<digest>``, once per machine."""
 
-    def __init__(self, registry: Database, objects: ObjectStore, cache_dir: Path) -> None:
+    def __init__(
+        self, registry: Database, objects: ObjectStore, cache_dir: Path, on_use: OnUse = uncounted
+    ) -> None:
         self._registry = registry
-        self._cache = CheckpointCache(objects, cache_dir)
+        self._cache = CheckpointCache(objects, cache_dir, on_use)
 
     def fetch(self, foundation: str, number: int) -> Path:
         """The folder that holds the version's files, each with the digest the registry recorded.

@@ -12,18 +12,19 @@ from bedplate_store.database import Database as StoreDatabase
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 from bedplate_workers.clocks import system_clock
 from bedplate_workers.handlers import Workplace
+from bedplate_workers.metrics import WorkMetrics
 from bedplate_workers.settings import WorkerSettings
 from bedplate_workers.storage import open_objects_patiently
 
 
-def open_workplace(settings: WorkerSettings) -> Workplace:
+def open_workplace(settings: WorkerSettings, metrics: WorkMetrics) -> Workplace:
     """Open everything the settings name. Nothing is migrated: the services do that."""
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
-    objects = open_objects_patiently(settings)
-    files = CheckpointFiles(registry, objects, settings.cache_dir)
+    objects = open_objects_patiently(settings, metrics)
+    files = CheckpointFiles(registry, objects, settings.cache_dir, metrics.cache)
     return Workplace(
         registry=registry,
         store=StoreDatabase(settings.store_database_url, settings.database_limits),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import structlog
 
 
-def configure(level: str) -> None:
-    """Send structlog and the standard library's loggers to standard error as JSON lines."""
+def configure(level: str, processors: Sequence[structlog.typing.Processor] = ()) -> None:
+    """Send structlog and the standard library's loggers to standard error as JSON lines; ``processors`` add
+    to each.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *processors,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from bedplate_store.database import Database, ReadSession
+from bedplate_store.database import ReadSession
 from bedplate_store.tables.jobs import JobRow, PartitionRow
 
 QUEUES = ("cpu", "gpu")
@@ -15,16 +15,8 @@ _GPU_KINDS = frozenset({"embed"})
 
 
 def queue_of(kind: str) -> str:
-    """The queue whose workers do jobs of this kind."""
+    """The queue whose workers do jobs of this kind; unknown ones end without effect in "cpu"."""
     return "gpu" if kind in _GPU_KINDS else "cpu"
-
-
-def queue_of_partition(database: Database, partition_id: str) -> str:
-    """The queue of a partition's message; "cpu" for one that is gone, where it ends without effect."""
-    of_partition = select(JobRow.kind).join(PartitionRow, PartitionRow.job_id == JobRow.id)
-    with database.read() as session:
-        kind = session.scalar(of_partition.where(PartitionRow.id == partition_id))
-    return "cpu" if kind is None else queue_of(kind)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class WorkerSettings(DatabaseSettings):
         stop_seconds: how long a worker told to stop may stay with a step that cannot be interrupted, before
             it gives its partition back and ends.
         heartbeat_file: where the process shows that it is well, for ``python -m bedplate_workers.alive``.
-        metrics_port: the reconciler serves the ledger's queue depth and age here; None: nowhere.
+        tracing: send OpenTelemetry traces to where the OTEL_* variables say.
+        metrics_port: the process serves its metrics here; None: nowhere.
     """
 
     objects_url: str
@@ -60,6 +61,7 @@ class WorkerSettings(DatabaseSettings):
     device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)
     log_level: str = "INFO"
+    tracing: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from bedplate.errors import BedplateError, InternalError, LeaseLost
 from bedplate_store import leases
 from bedplate_store.leases import Claim
+from bedplate_store.tracing import UNTRACED, Tracing
 from bedplate_workers.handlers import Finish, Handlers, Workplace
 from bedplate_workers.heartbeats import Heartbeat, Interrupted
 from bedplate_workers.logging import get_logger
+from bedplate_workers.metrics import NullWorkMetrics, WorkMetrics
 
-Ending = Literal["not_due", "done", "lease_lost", "interrupted", "failed"]
+Ending = Literal["not_due", "done", "lease_lost", "interrupted", "failed", "buried"]
+"""``failed``: it is tried again; ``buried``: it failed its job."""
+_FAILURES = ("failed", "buried")
 _log = get_logger(__name__)
 
 
@@ -25,6 +30,7 @@ class Worker:
         owner: names this process in the ledger.
         stopping: whether the process has been told to stop; asked between units of work.
         after_work: called after each partition, however it ended.
+        tracing: told what the span of the message is about.
     """
 
     def __init__(
@@ -36,6 +42,8 @@ class Worker:
         lease_seconds: float,
         stopping: Callable[[], bool] = lambda: False,
         after_work: Callable[[], None] = lambda: None,
+        metrics: WorkMetrics | None = None,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self._workplace = workplace
         self._handlers = handlers
@@ -44,6 +52,8 @@ class Worker:
         self._stopping = stopping
         self._after_work = after_work
         self._at_hand: Claim | None = None
+        self._metrics = metrics or NullWorkMetrics()
+        self._tracing = tracing
 
     def work(self, partition_id: str) -> Ending:
         """Do the partition if it is due; how that ended. The handler's errors go to the ledger."""
@@ -51,15 +61,16 @@ class Worker:
         claim = leases.claim(place.store, partition_id, self._owner, self._lease_seconds, place.now())
         if claim is None:
             return "not_due"
-        names = {
-            "job": claim.job_id,
-            "stage": claim.stage,
-            "partition": claim.ordinal,
-            "attempt": claim.attempt,
-        }
+        names = _names(claim)
+        self._tracing.note(names)
         with structlog.contextvars.bound_contextvars(**names):
+            self._metrics.begun()
+            started = time.perf_counter()
             ending = self._do(claim)
-            _log.info("worked", ending=ending, kind=claim.kind, subject=claim.subject)
+            seconds = time.perf_counter() - started
+            self._metrics.ended(claim, ending, seconds)
+            self._tracing.note({"ending": ending}, failed=ending in _FAILURES)
+            _log.info("worked", ending=ending, seconds=round(seconds, 3))
         self._after_work()
         return ending
 
@@ -96,10 +107,10 @@ class Worker:
     def _fail(self, claim: Claim, error: Exception) -> Ending:
         _log.warning("the partition failed", exc_info=error)
         try:
-            leases.fail(self._workplace.store, claim, _reason(error), self._workplace.now())
+            buried = leases.fail(self._workplace.store, claim, _reason(error), self._workplace.now())
         except LeaseLost:
             return "lease_lost"
-        return "failed"
+        return "buried" if buried else "failed"
 
     def _handle(self, claim: Claim) -> Finish:
         handler = self._handlers.get((claim.kind, claim.stage))
@@ -122,6 +133,21 @@ class Worker:
         self._workplace.store.transact(
             lambda session: leases.commit(session, claim, finish(session), self._workplace.now())
         )
+
+
+def _names(claim: Claim) -> dict[str, Any]:
+    """What every line of the log says about the work it was written for."""
+    names = {
+        "job": claim.job_id,
+        "kind": claim.kind,
+        "stage": claim.stage,
+        "partition": claim.ordinal,
+        "attempt": claim.attempt,
+        "team": claim.team,
+        "subject": claim.subject,
+    }
+    request_id = claim.origin.get("request_id")
+    return names if request_id is None else {**names, "request_id": request_id}
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,7 @@ class JobRow(Base):
     unit: Mapped[str] = mapped_column(key_text(16))
     idempotency_key: Mapped[str | None] = mapped_column(key_text(128))
     max_attempts: Mapped[int] = mapped_column(Integer)
+    origin: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[str | None] = mapped_column(Text)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcTime)

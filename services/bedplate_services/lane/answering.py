@@ -171,11 +171,11 @@ class Lane:
         )
         return self._head(ask, shape, server_headers), body
 
-    def count(self, ask: Ask, rows: int, seconds: float) -> None:
+    def count(self, ask: Ask, result: Result, seconds: float) -> None:
         """Tell the metrics of an answer."""
-        route = ROUTES[ask.verb]
+        route, rows = ROUTES[ask.verb], len(result.found)
         self._metrics.request("POST", route, 200, seconds)
-        self._metrics.rows(route, rows)
+        self._metrics.rows(route, rows, rows - int(np.count_nonzero(result.found)))
 
     def _head(self, ask: Ask, shape: _Shape, server_headers: ServerHeaders) -> bytes:
         if server_headers is not self._server_headers:  # the server makes new ones when its date changes

@@ -150,7 +150,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._watch_keep_alive(self.timeout_keep_alive)
-        self._lane.count(asked.ask, len(result.found), time.perf_counter() - asked.began)
+        self._lane.count(asked.ask, result, time.perf_counter() - asked.began)
         return True
 
     # When the connection ends

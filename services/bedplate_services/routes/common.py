@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
+import structlog
 from fastapi import Depends, Path, Request
 
 from bedplate.references import NAME_PATTERN
@@ -21,7 +22,22 @@ def _platform(request: Request) -> Platform:
 
 
 async def _platform_dependency(request: Request) -> Platform:
+    structlog.contextvars.bind_contextvars(**_named(request.path_params))
     return _platform(request)
+
+
+def _named(parameters: Mapping[str, str]) -> dict[str, str]:
+    """What the request is about, for the log."""
+    found = {"space": parameters["space"]} if "space" in parameters else {}
+    if parameters.get("id", "").startswith("job-"):
+        found["job"] = parameters["id"]
+    if "reference" in parameters:
+        found["version"] = parameters["reference"]
+    for owner, name in (("foundation", "version"), ("expert", "expert")):
+        if owner in parameters:
+            number = parameters.get("version") or parameters.get("alias")
+            found[name] = parameters[owner] if number is None else f"{parameters[owner]}@{number}"
+    return found
 
 
 House = Annotated[Platform, Depends(_platform_dependency)]

@@ -22,11 +22,13 @@ from bedplate_registry import expert_versions, experts, surfaces
 from bedplate_services import object_files
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, PathName, PathNumber, page
 from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart, RangeHeader
 
 router = APIRouter(prefix="/v1/experts", tags=["experts"])
+_log = get_logger(__name__)
 _VERSION = "/{expert}/versions/{version}"
 
 
@@ -159,9 +161,11 @@ def download_file(
 )
 def move_serving(house: OwnerHouse, caller: Caller, expert: PathName, document: ServingMove) -> Expert:
     """Compare-and-swap: 412 unless ``expected_version`` (null: none) serves now."""
-    return house.registry.transact(
+    serving = house.registry.transact(
         lambda session: experts.set_serving(session, expert, document, caller.name, house.now())
     )
+    _log.info("let a version of an expert serve", expert=f"{expert}@{document.version}")
+    return serving
 
 
 @router.get("/{expert}/serving/history", summary="List which versions of an expert served")

@@ -10,10 +10,12 @@ from bedplate.wire.registry import Alias, AliasChange, AliasMove, Foundation, Fo
 from bedplate_registry import aliases, foundations
 from bedplate_services import alias_moves
 from bedplate_services.auth import Caller
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, PathName, page
 
 router = APIRouter(prefix="/v1/foundations", tags=["foundations"])
+_log = get_logger(__name__)
 _ALIAS = "/{foundation}/aliases/{alias}"
 
 
@@ -47,7 +49,9 @@ async def move_alias(
     `readers_not_ready` names those that did not within `wait_for_readers_seconds`, unless `force` is set.
     """
     caller.require_owner(await run_in_threadpool(_owner, house, foundation))
-    return await alias_moves.move(house, foundation, alias, document, caller.name)
+    moved = await alias_moves.move(house, foundation, alias, document, caller.name)
+    _log.info("moved an alias", alias=f"{foundation}@{alias}", to=moved.version, reason=document.reason)
+    return moved
 
 
 def _owner(house: House, foundation: str) -> str:

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Path, Query
 from bedplate.wire.common import Page
 from bedplate.wire.store import Job, JobState
 from bedplate_services.auth import Caller
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, page
 from bedplate_store import jobs
 from bedplate_store.database import WriteSession
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_log = get_logger(__name__)
 JobId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -46,4 +48,6 @@ def cancel_job(house: House, caller: Caller, job_id: JobId) -> Job:
         caller.require_owner(jobs.get(session, job_id).team)
         return jobs.cancel(session, job_id, house.now())
 
-    return house.store.transact(cancel)
+    cancelled = house.store.transact(cancel)
+    _log.info("cancelled a job", kind=cancelled.kind, subject=cancelled.subject, state=cancelled.state)
+    return cancelled

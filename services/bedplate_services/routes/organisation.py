@@ -18,10 +18,12 @@ from bedplate.wire.registry import (
 )
 from bedplate_registry import surfaces, teams, tokens
 from bedplate_services.auth import Caller
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, PathName, page
 
 router = APIRouter(prefix="/v1")
+_log = get_logger(__name__)
 
 
 @router.post(
@@ -51,7 +53,9 @@ def issue_token(house: House, caller: Caller, team: PathName, document: TokenCre
     """The answer is the only place where the secret ever appears. Admin tokens are issued by admins."""
     caller.require_token(team, document.role)
     with house.registry.write() as session:
-        return tokens.issue(session, team, document, house.now())
+        issued = tokens.issue(session, team, document, house.now())
+    _log.info("issued a token", token=issued.id, for_team=team, role=document.role)
+    return issued
 
 
 @router.get("/teams/{team}/tokens", summary="List a team's tokens", tags=["teams"])
@@ -75,6 +79,7 @@ def revoke_token(
         caller.require_token(team, tokens.role(session, team, token_id))
         revoked = tokens.revoke(session, team, token_id, house.now())
     house.authenticator.forget()
+    _log.info("revoked a token", token=token_id, of_team=team)
     return revoked
 
 

@@ -37,6 +37,7 @@ from bedplate.wire.store import (
 from bedplate_registry import foundations
 from bedplate_services import bodies
 from bedplate_services.auth import Caller
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import bulk_body, problem_responses
 from bedplate_services.routes.common import House, PathName, page
 from bedplate_services.searches import matrix
@@ -49,6 +50,7 @@ from bedplate_store.spaces import SpaceKey
 router = APIRouter(prefix="/v1/spaces", tags=["spaces"])
 Reference = Annotated[str, Path(max_length=128, examples=["core@7"])]
 _SPACE = "/{reference}/{space}"
+_log = get_logger(__name__)
 
 
 def _resolved(house: House, caller: Caller, reference: Reference) -> Version:
@@ -222,7 +224,9 @@ def embed(house: House, version: Owned, space: PathName, document: EmbedRequest 
             attributes=attributes,
             team=_team(house, version),
             now=house.now(),
+            origin=house.origin(),
         )
+    _log.info("job", job=job.id, kind=job.kind, subject=job.subject)
     house.dispatcher.drain(house.now())
     return EmbedAnswer(job=job.id)
 
@@ -246,7 +250,9 @@ def compact(house: House, version: Owned, space: PathName) -> EmbedAnswer:
             params=params,
             stages=[Stage("compact", [PartitionSpec({}, rows)])],
             now=house.now(),
+            origin=house.origin(),
         )
+    _log.info("job", job=job.id, kind=job.kind, subject=job.subject)
     house.dispatcher.drain(house.now())
     return EmbedAnswer(job=job.id)
 

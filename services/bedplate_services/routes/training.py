@@ -16,6 +16,7 @@ from bedplate.wire.store import LogSealed, TrainingSet, TrainingSetCreate, Train
 from bedplate_registry import surfaces
 from bedplate_services import arrow_streams, object_files
 from bedplate_services.auth import Caller
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import arrow_answer, problem_responses
 from bedplate_services.ownership import require_surfaces
 from bedplate_services.routes.common import House, page, signed_url, stored_path
@@ -25,6 +26,7 @@ from bedplate_store import training_sets
 from bedplate_store.impressions import ImpressionLog
 
 router = APIRouter(prefix="/v1", tags=["training"])
+_log = get_logger(__name__)
 TrainingSetId = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -43,10 +45,11 @@ def create_training_set(house: House, caller: Caller, document: TrainingSetCreat
     pinned = [resolve(house, reference).reference for reference in document.versions]
     # What is not sealed is in no training set; what was answered before this request should be in this one.
     ImpressionLog(house.settings.spool_dir, house.objects, house.store).seal(house.now())
-    definition = document.model_copy(update={"versions": pinned})
+    definition, origin = document.model_copy(update={"versions": pinned}), house.origin()
     made = house.store.transact(
-        lambda session: training_sets.create(session, definition, team=team, now=house.now())
+        lambda session: training_sets.create(session, definition, team=team, now=house.now(), origin=origin)
     )
+    _log.info("job", job=made.job, kind="training_set", subject=made.id)
     house.dispatcher.drain(house.now())
     return made
 

@@ -14,12 +14,14 @@ from bedplate_registry import foundations, versions
 from bedplate_services import object_files
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House, PathName, PathNumber, page
 from bedplate_services.routes.uploads import BINARY_ANSWER, PART_BODY, PartBody, PathPart, RangeHeader
 from bedplate_services.version_spaces import ensure_spaces
 
 router = APIRouter(prefix="/v1/foundations/{foundation}/versions", tags=["versions"])
+_log = get_logger(__name__)
 Selector = Annotated[
     str,
     Path(alias="version", pattern=r"^([0-9]{1,9}|[a-z][a-z0-9_-]{0,62})$", examples=["7", "production"]),
@@ -108,6 +110,7 @@ def finalise_version(house: OwnerHouse, foundation: PathName, number: PathNumber
         house.settings.cache_dir,
     )
     ensure_spaces(house, version)
+    _log.info("finalised a version", digest=version.digest)
     return version
 
 
@@ -117,6 +120,7 @@ def retire_version(house: OwnerHouse, version: Resolved) -> Version:
     with house.registry.write() as session:
         retired = versions.retire(session, version.foundation, version.version, house.now())
     house.directory.forget()
+    _log.info("retired a version", version=retired.reference)
     return retired
 
 

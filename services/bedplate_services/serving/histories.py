@@ -38,7 +38,7 @@ class HistoryCaches:
         key = (model.digest, user)
         known = self._caches.get(key)
         encoded = model.runtime.prefill(history, known)
-        self._metrics.history("hit" if encoded is known else "miss" if known is None else "renewed", 1)
+        self._metrics.cache("history", "hit" if encoded is known else "miss" if known is None else "renewed")
         if encoded is known:
             self._caches.move_to_end(key)
             return encoded

@@ -15,6 +15,7 @@ from bedplate_services.shards.connections import NodeConnections
 from bedplate_services.shards.fan_out import FanOut, ShardCount
 from bedplate_store.readers import K_MAX, LookupResult, SearchResult
 from bedplate_store.shard_routing import RemoteSpace, ShardRouting
+from bedplate_store.tracing import Tracing
 
 ALLOW_PARTIAL = "allow_partial"
 _TRUTH = {"true": True, "false": False}
@@ -66,11 +67,13 @@ class RemoteAnswers:
         )
 
 
-def remote_answers(routing: ShardRouting | None, settings: Settings) -> RemoteAnswers | None:
+def remote_answers(
+    routing: ShardRouting | None, settings: Settings, tracing: Tracing
+) -> RemoteAnswers | None:
     """None where the settings hold no secret that store nodes know."""
     if routing is None or settings.shard_secret is None:
         return None
-    connections = NodeConnections(settings.shard_secret.get_secret_value())
+    connections = NodeConnections(settings.shard_secret.get_secret_value(), tracing.headers)
     return RemoteAnswers(FanOut(routing, connections, settings.shard_deadline_seconds))
 
 

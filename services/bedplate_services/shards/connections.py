@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -35,10 +36,11 @@ class _Connection:
 
 
 class NodeConnections:
-    """Belongs to one event loop. ``secret`` goes with every request."""
+    """Belongs to one event loop. ``secret`` and the ``headers`` of the moment go with every request."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, headers: Callable[[], Mapping[str, str]] = dict) -> None:
         self._secret = secret
+        self._headers = headers
         self._idle: dict[str, list[_Connection]] = {}
 
     async def post(self, url: str, target: str, body: bytes) -> NodeAnswer:
@@ -87,8 +89,9 @@ class NodeConnections:
         head = (
             f"POST {target} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\n"
             f"authorization: Bearer {self._secret}\r\n"
-            f"content-type: application/octet-stream\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/octet-stream\r\ncontent-length: {len(body)}\r\n"
         )
+        head += "".join(f"{name}: {value}\r\n" for name, value in self._headers().items()) + "\r\n"
         return head.encode() + body
 
 

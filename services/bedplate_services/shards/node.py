@@ -37,6 +37,7 @@ from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database
 from bedplate_store.shard_nodes import ShardNode
 from bedplate_store.shard_views import SequencePassed, ShardGroup, ShardMissing
+from bedplate_store.tracing import start_tracing
 
 _INLINE_BYTES = 16 << 10
 _ROUTES = {f"{PREFIX}lookup", f"{PREFIX}search"}
@@ -143,7 +144,7 @@ def create_app(settings: Settings) -> NodeApp:
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     metrics = PrometheusMetrics("store_node")
     database = Database(settings.store_database_url, settings.database_limits, metrics.database_retry)
-    objects = open_objects(settings, metrics.object_fault)
+    objects = open_objects(settings, metrics)
     node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)
     announcer = ReaderAnnouncer(
         database,
@@ -159,9 +160,17 @@ def create_app(settings: Settings) -> NodeApp:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
+    tracing = start_tracing(settings.tracing, "store-node")
     app = create_app(settings)
     exit_if_refused(app.database)
-    serve.run(app, settings, settings.store_node_host, settings.store_node_port, draining=app.draining)
+    serve.run(
+        app,
+        settings,
+        settings.store_node_host,
+        settings.store_node_port,
+        draining=app.draining,
+        tracing=tracing,
+    )
 
 
 if __name__ == "__main__":

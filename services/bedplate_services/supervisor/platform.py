@@ -23,6 +23,7 @@ from bedplate_services.supervisor.supervision import Report, Supervision
 
 READY_POLL_SECONDS = 0.1
 WORKER_NICENESS = 10
+_METRICS_PORT = "BEDPLATE_METRICS_PORT"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -172,12 +173,12 @@ class Platform:
                 ChildSpecification(
                     name,
                     "bedplate_workers",
-                    ("--ready-file", str(file)),
-                    broker,
-                    ready_file=file,
+                    ("--ready-file", str(self.directory.ready / name)),
+                    {**broker, **self._worker_metrics(number)},
+                    ready_file=self.directory.ready / name,
                     niceness=self._worker_niceness,
                 )
-                for name, file in ((name, self.directory.ready / name) for name in self._workers)
+                for number, name in enumerate(self._workers, start=1)
             ),
             ChildSpecification(
                 "reconciler",
@@ -187,6 +188,11 @@ class Platform:
                 ready_file=reconciler,
             ),
         ]
+
+    def _worker_metrics(self, number: int) -> dict[str, str]:
+        """The reconciler has the port that was set for it: the workers take the next ones."""
+        port = {**os.environ, **self._environment}.get(_METRICS_PORT, "")
+        return {_METRICS_PORT: str(int(port) + number)} if port.isdigit() and port != "0" else {}
 
     def _apis(self) -> list[ChildSpecification]:
         if self._api_processes == 1:

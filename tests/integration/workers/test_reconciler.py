@@ -8,16 +8,39 @@ from typing import Any
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from bedplate.wire.registry import SpaceSignature
-from bedplate_store import compaction, jobs, leases, reader_processes, spaces
+from bedplate.references import VersionReference
+from bedplate.wire.registry import AliasMove, SpaceSignature, Version
+from bedplate.wire.store import EmbedRequest, Item
+from bedplate_registry import aliases
+from bedplate_store import (
+    compaction,
+    embedding_jobs,
+    items,
+    jobs,
+    leases,
+    reader_processes,
+    snapshots,
+    spaces,
+)
 from bedplate_store.reader_processes import OpenSpace, ReaderProcess
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.writes import Writes
+from bedplate_workers.database_metrics import AliasCollector, SpaceCollector, database_collectors
 from bedplate_workers.handlers import result
+from bedplate_workers.job_kinds import HANDLERS
 from bedplate_workers.maintenance import COLLECT_SECONDS, plan_compactions, plan_upkeep
-from bedplate_workers.metrics import SpaceCollector, serve_metrics
+from bedplate_workers.metrics import ReconcilerMetrics, serve_metrics
 from bedplate_workers.queues import Backlog, backlogs
 from bedplate_workers.reconciler import drain_outbox, reconcile
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Value by name and labels."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
 
 
 class Broker:
@@ -85,7 +108,11 @@ def test_backlogs_count_what_waits_and_for_how_long(bench: Any, clock: Any) -> N
 def test_the_metrics_port_tells_depth_and_age(bench: Any, clock: Any) -> None:
     bench.job(partitions=3)
     clock.advance(20)
-    server = serve_metrics(bench.workplace.store, clock, host="127.0.0.1", port=0)
+    place, metrics = bench.workplace, ReconcilerMetrics()
+    metrics.expect(["drain the outbox"])
+    metrics.chore("reconcile the ledger", False)
+    collectors = database_collectors(place.registry, place.store, clock)
+    server = serve_metrics(metrics.registry, collectors, host="127.0.0.1", port=0)
     with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     server.shutdown()
@@ -93,6 +120,8 @@ def test_the_metrics_port_tells_depth_and_age(bench: Any, clock: Any) -> None:
     assert 'bedplate_queue_due_partitions{queue="cpu"} 3.0' in text
     assert 'bedplate_queue_oldest_due_seconds{queue="cpu"} 20.0' in text
     assert 'bedplate_queue_due_partitions{queue="gpu"} 0.0' in text
+    assert 'bedplate_reconciler_chores_total{chore="drain the outbox",result="failed"} 0.0' in text
+    assert 'bedplate_reconciler_chores_total{chore="reconcile the ledger",result="failed"} 1.0' in text
 
 
 def test_a_collection_is_planned_once_in_a_while(bench: Any, clock: Any) -> None:
@@ -140,15 +169,45 @@ def test_the_metrics_port_tells_what_is_pending_and_how_far_readers_are_behind(
     clock.advance(3)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SpaceCollector(store, clock))
-    told = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in registry.collect()
-        for sample in family.samples
-    }
-    assert told == {
+    assert samples(registry) == {
         ("bedplate_space_pending_rows", "core@1/item"): 12,
+        ("bedplate_space_oldest_pending_seconds", "core@1/item"): 3,
         ("bedplate_space_snapshot", "core@1/item"): 0,
+        ("bedplate_space_snapshot_rows", "core@1/item"): 0,
         ("bedplate_reader_snapshot", "core@1/item", "host/7"): 0,
         ("bedplate_reader_behind_writes", "core@1/item", "host/7"): 2,
         ("bedplate_reader_told_seconds", "host/7"): 3,
     }
+
+
+def test_the_metrics_port_tells_what_is_published_behind_which_alias(
+    bench: Any, clock: Any, foundation: Version
+) -> None:
+    place = bench.workplace
+    with place.store.write() as session:
+        items.upsert(session, [Item(key=f"item-{number:02d}") for number in range(40)], now=clock())
+        embedding_jobs.plan_embed(
+            session,
+            version=VersionReference("core", "1"),
+            space="item",
+            signature=SpaceSignature(dim=8, dtype="float32", entity="item"),
+            request=EmbedRequest(),
+            team="core-team",
+            now=clock(),
+        )
+    bench.work_all(bench.worker(HANDLERS))
+    with place.registry.write() as session:
+        aliases.move(session, "core", "production", AliasMove(version=1), "me", clock())
+    with place.store.read() as session:
+        (snapshot,) = snapshots.list_snapshots(session, "core", 1, "item")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SpaceCollector(place.store, clock))
+    registry.register(AliasCollector(place.registry, place.store))
+    told = samples(registry)
+    published = snapshot.published_at.timestamp()
+    assert told["bedplate_space_snapshot_timestamp_seconds", "core@1/item"] == published
+    assert told["bedplate_space_snapshot_rows", "core@1/item"] == 40
+    assert told["bedplate_space_recall_ratio", "core@1/item", "10"] == 1.0
+    assert told["bedplate_space_oldest_pending_seconds", "core@1/item"] == 0
+    assert told["bedplate_alias_version", "core@production"] == 1
+    assert told["bedplate_alias_snapshot_timestamp_seconds", "core@production", "item"] == published

@@ -89,7 +89,7 @@ def test_a_poison_partition_fails_the_job_with_its_reason(bench: Any) -> None:
         raise InvalidRequest("row 3 holds NaN; mend the model")
 
     job = bench.job(partitions=1, max_attempts=2)
-    assert bench.work_all(bench.worker({("count", "count"): poison})) == ["failed", "failed"]
+    assert bench.work_all(bench.worker({("count", "count"): poison})) == ["failed", "buried"]
     state = bench.state(job)
     assert state.state == "failed"
     assert state.error is not None
@@ -98,7 +98,7 @@ def test_a_poison_partition_fails_the_job_with_its_reason(bench: Any) -> None:
 
 def test_a_job_kind_nobody_knows_says_so(bench: Any) -> None:
     job = bench.job(kind="paint", partitions=1, max_attempts=1)
-    assert bench.work_all(bench.worker(COUNTING)) == ["failed"]
+    assert bench.work_all(bench.worker(COUNTING)) == ["buried"]
     assert "No worker handles stage 'count' of 'paint' jobs" in (bench.state(job).error or "")
 
 
