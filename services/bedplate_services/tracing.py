@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bedplate_services.auth import PRINCIPAL
 from bedplate_services.edge import route_of
@@ -28,19 +28,23 @@ def traced(app: ASGIApp, tracing: Tracing) -> ASGIApp:
 
 
 class _Named:
-    """Names the span after the route, which is known once the request was answered."""
+    """Names the span after the route, which is known when the answer begins; when it has ended, so has the
+    span.
+    """
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self._app = app
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            if scope["type"] == "http":
-                self._tracing.name(f"{scope['method']} {route_of(scope)}", {"http.route": route_of(scope)})
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = route_of(scope)
+                self._tracing.name(f"{scope['method']} {route}", {"http.route": route})
                 self._tracing.note(_names(scope))
+            await send(message)
+
+        await self._app(scope, receive, named if scope["type"] == "http" else send)
 
 
 def _names(scope: Scope) -> dict[str, str]:

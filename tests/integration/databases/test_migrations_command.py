@@ -140,6 +140,6 @@ def test_no_process_starts_on_an_older_schema(tmp_path: Path, module: str) -> No
         [sys.executable, "-m", module], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 1
-    assert "The store database is at revision 0001, and this release needs revision 0002" in done.stderr
+    assert "The store database is at revision 0001, and this release needs revision 0003" in done.stderr
     assert "python -m bedplate_services.migrations upgrade" in done.stderr
     assert "Traceback" not in done.stderr

@@ -20,6 +20,7 @@ RELEASED = {
     "store": {
         "0001_spaces.py": "e9fb32f07868dec5a3d4c20d6280a6eecb86a015009159dd9153adef7f65d888",
         "0002_records.py": "fcddcd3751b27d679b74f054872b380cf93b407c90780530dc71e2d0fbdd5c1b",
+        "0003_job_origin.py": "a6d99bbf94e34dc1112a43bf55d88508efce5b986811fd8d18228e3f0fd47480",
     },
 }
 HISTORIES = pytest.mark.parametrize("history", [REGISTRY, STORE], ids=lambda history: history.name)

@@ -18,25 +18,19 @@ from bedplate_workers.metrics import PrometheusWorkMetrics, ReconcilerMetrics
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 BOUNDED = frozenset(
     [
-        "method",
-        "route",
-        "status",
-        "cache",
-        "result",
-        "space",
-        "entity",
-        "neighbours",
-        "alias",
-        "process",
-        "queue",
-        "state",
-        "operation",
-        "reason",
-        "ending",
-        "kind",
-        "stage",
-        "chore",
-        "event",
+        *(
+            "method",
+            "route",
+            "status",
+            "cache",
+            "result",
+            "space",
+            "entity",
+            "neighbours",
+            "alias",
+            "process",
+        ),
+        *("queue", "state", "operation", "reason", "ending", "kind", "stage", "chore", "event"),
     ]
 )
 """Labels whose values are ours: routes, spaces, aliases, processes, and words that the code names."""

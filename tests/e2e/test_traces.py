@@ -1,0 +1,126 @@
+"""One trace from a caller's request to the last partition of its job, over real processes; and the logs that
+name it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from tests.e2e.trace_collector import Collector, Span
+
+from bedplate import Client
+from bedplate_services.supervisor.platform import Platform
+
+TRACE, CALLER, REQUEST = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "request-of-the-test"
+PATIENCE_SECONDS = 120.0
+EMBED = "POST /v1/spaces/{reference}/{space}/embed"
+LOOKUP = "POST /v1/spaces/{reference}/{space}/lookup"
+SERVER, CLIENT = 2, 3
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory, world: Any) -> Iterator[tuple[Platform, Collector, str]]:
+    """A platform whose processes send spans, and a job that was asked for within the caller's trace."""
+    with Collector() as collector:
+        environment = {
+            "BEDPLATE_TRACING": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        with Platform(tmp_path_factory.mktemp("traced"), environment=environment) as platform:
+            with Client(platform.client_url, platform.token) as client:
+                world.populate(client)
+                answer = httpx.post(
+                    f"{platform.url}/v1/spaces/core@1/item/embed",
+                    headers={
+                        "authorization": f"Bearer {platform.token}",
+                        "traceparent": f"00-{TRACE}-{CALLER}-01",
+                        "x-request-id": REQUEST,
+                    },
+                    json={"partitions": 3},
+                    timeout=60,
+                )
+                assert answer.status_code == 202, answer.text
+                job = answer.json()["job"]
+                client.jobs.watch(job, poll_seconds=0.1, timeout_seconds=PATIENCE_SECONDS)
+            yield platform, collector, job
+
+
+def of_the_trace(spans: list[Span]) -> list[Span]:
+    return [span for span in spans if span.trace == TRACE]
+
+
+def work_on(spans: list[Span], job: str) -> list[Span]:
+    return [span for span in spans if span.attributes.get("bedplate.job") == job]
+
+
+def test_the_job_is_done_within_the_trace_of_the_request(traced: Any) -> None:
+    _, collector, job = traced
+
+    def whole(spans: list[Span]) -> bool:
+        stages = {span.attributes["bedplate.stage"] for span in work_on(spans, job)}
+        return "publish" in stages and any(span.name == EMBED for span in spans)
+
+    spans = of_the_trace(collector.wait_for(whole, PATIENCE_SECONDS))
+    (request,) = [span for span in spans if span.name == EMBED]
+    assert (request.service, request.kind, request.parent) == ("bedplate-api", SERVER, CALLER)
+    assert request.attributes["bedplate.request_id"] == REQUEST
+    sent = {span.id: span for span in spans if span.name == "apply_async/bedplate.work"}
+    assert {span.service for span in sent.values()} == {"bedplate-reconciler"}
+    assert {span.parent for span in sent.values()} == {request.id}
+    work = work_on(spans, job)
+    assert {span.name for span in work} == {"run/bedplate.work"}
+    assert {span.service for span in work} == {"bedplate-worker"}
+    assert {span.parent for span in work} <= sent.keys()
+    embedded = [span for span in work if span.attributes["bedplate.stage"] == "embed"]
+    assert sorted(span.attributes["bedplate.partition"] for span in embedded) == [0, 1, 2]
+    assert {span.attributes["bedplate.ending"] for span in work} == {"done"}
+    assert not any(span.failed for span in work)
+
+
+def test_queries_are_traced_within_requests_and_messages_alone(traced: Any) -> None:
+    _, collector, job = traced
+
+    def queried(spans: list[Span]) -> bool:
+        parents = {span.id for span in work_on(spans, job)}
+        return any(span.kind == CLIENT and span.parent in parents for span in spans)
+
+    spans = collector.wait_for(queried, PATIENCE_SECONDS)
+    assert [span for span in spans if span.kind == CLIENT and not span.parent] == []
+
+
+def test_what_the_fast_lane_would_answer_has_a_span_too(traced: Any, world: Any) -> None:
+    platform, collector, _ = traced
+    with Client(platform.client_url, platform.token) as client:
+        for _ in range(2):  # the second one would find everything at hand
+            found = client.spaces.lookup("core@1/item", world.keys[:5])
+    assert np.all(found.found)
+    spans = collector.wait_for(
+        lambda spans: sum(span.name == LOOKUP for span in spans) >= 2, PATIENCE_SECONDS
+    )
+    assert {span.service for span in spans if span.name == LOOKUP} == {"bedplate-api"}
+
+
+def test_the_logs_name_request_team_version_job_and_trace(traced: Any) -> None:
+    platform, _, job = traced
+    logs: Path = platform.directory.logs
+    (asked,) = lines(logs / "api.log", event="job", job=job)
+    assert (asked["request_id"], asked["team"], asked["version"]) == (REQUEST, "admin", "core@1")
+    assert asked["trace_id"] == TRACE
+    worked = lines(logs / "worker.log", event="worked", job=job)
+    assert len(worked) >= 4
+    for line in worked:
+        assert (line["request_id"], line["team"], line["subject"]) == (REQUEST, "foundation", "core@1/item")
+        assert line["trace_id"] == TRACE
+
+
+def lines(log: Path, **names: str) -> list[dict[str, Any]]:
+    """The lines of a log that have these values."""
+    read = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in read if names.items() <= line.items()]
