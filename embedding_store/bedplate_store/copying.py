@@ -22,8 +22,8 @@ example:
   export BEDPLATE_S3_ACCESS_KEY=... BEDPLATE_S3_SECRET_KEY=...
   python -m bedplate_store.copying 's3://bedplate?endpoint=https://s3.example.com' file:///backup/objects
 
-Both keys and BEDPLATE_S3_REGION are used for whichever side is a bucket. Between buckets of different owners the
-object store's own tools do as well: they must copy every object, and delete none at the target.
+Both keys and BEDPLATE_S3_REGION are used for whichever side is a bucket. Between buckets of different owners
+the object store's own tools do as well: they must copy every object, and delete none at the target.
 """
 
 

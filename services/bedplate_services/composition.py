@@ -22,7 +22,7 @@ from bedplate_services.settings import Settings
 from bedplate_services.signing import UrlSigner
 from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database as StoreDatabase
-from bedplate_store.objects import ObjectStore, ObservedObjects, open_object_store
+from bedplate_store.objects import ObjectStore, ObservedObjects, OnFault, open_object_store
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.shard_routing import ShardRouting
 from bedplate_store.tracing import UNTRACED, Tracing, start_tracing
@@ -139,16 +139,21 @@ def build_platform(
 
 
 def open_objects(settings: Settings, metrics: Metrics) -> ObjectStore:
+    """The object store, whose faults and cached files are counted."""
+    return ObservedObjects(open_uncached(settings, metrics.object_fault), metrics)
+
+
+def open_uncached(settings: Settings, on_fault: OnFault) -> ObjectStore:
+    """The adapter itself, for who opens no files."""
     secret = settings.s3_secret_key
-    objects = open_object_store(
+    return open_object_store(
         settings.objects_url,
         access_key=settings.s3_access_key,
         secret_key=secret.get_secret_value() if secret else None,
         region=settings.s3_region,
         patience=settings.patience,
-        on_fault=metrics.object_fault,
+        on_fault=on_fault,
     )
-    return ObservedObjects(objects, metrics)
 
 
 def build_authenticator(registry: RegistryDatabase, settings: Settings, metrics: Metrics) -> Authenticator:

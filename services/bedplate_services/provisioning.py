@@ -18,7 +18,7 @@ from bedplate.errors import BedplateError
 from bedplate.wire.shards import SHARDS_MAX
 from bedplate_registry import tokens
 from bedplate_registry.database import Database as RegistryDatabase
-from bedplate_services.composition import open_objects, system_clock
+from bedplate_services.composition import open_uncached, system_clock
 from bedplate_services.migrations import reason
 from bedplate_services.settings import Settings
 from bedplate_store.database import Database as StoreDatabase
@@ -71,7 +71,7 @@ def ensure_bucket(settings: Settings) -> str:
     Raises:
         Unavailable, Forbidden: the object store does not answer, or refuses.
     """
-    objects = open_objects(settings, uncounted)
+    objects = open_uncached(settings, uncounted)
     if not isinstance(objects, S3ObjectStore):
         return f"{settings.objects_url} needs no bucket"
     objects.ensure_bucket()

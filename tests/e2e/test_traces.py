@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.trace_collector import Collector, Span
 
 from bedplate import Client
+from bedplate_registry.tokens import ADMIN_TEAM
 from bedplate_services.supervisor.platform import Platform
 
 TRACE, CALLER, REQUEST = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "request-of-the-test"
@@ -64,8 +65,10 @@ def test_the_job_is_done_within_the_trace_of_the_request(traced: Any) -> None:
     _, collector, job = traced
 
     def whole(spans: list[Span]) -> bool:
-        stages = {span.attributes["bedplate.stage"] for span in work_on(spans, job)}
-        return "publish" in stages and any(span.name == EMBED for span in spans)
+        """Each process sends its spans when it likes: the work, who sent it, who asked for it."""
+        work, known = work_on(spans, job), {span.id for span in spans}
+        published = any(span.attributes["bedplate.stage"] == "publish" for span in work)
+        return published and all(span.parent in known for span in work) and EMBED in {s.name for s in spans}
 
     spans = of_the_trace(collector.wait_for(whole, PATIENCE_SECONDS))
     (request,) = [span for span in spans if span.name == EMBED]
@@ -111,7 +114,7 @@ def test_the_logs_name_request_team_version_job_and_trace(traced: Any) -> None:
     platform, _, job = traced
     logs: Path = platform.directory.logs
     (asked,) = lines(logs / "api.log", event="job", job=job)
-    assert (asked["request_id"], asked["team"], asked["version"]) == (REQUEST, "admin", "core@1")
+    assert (asked["request_id"], asked["team"], asked["version"]) == (REQUEST, ADMIN_TEAM, "core@1")
     assert asked["trace_id"] == TRACE
     worked = lines(logs / "worker.log", event="worked", job=job)
     assert len(worked) >= 4
