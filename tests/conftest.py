@@ -22,6 +22,10 @@ REQUIRE_SERVERS = "BEDPLATE_REQUIRE_SERVERS"
 the engines that must be there: a test may be skipped for want of another one, and only for that."""
 
 
+TOOLS = ("promtool",)
+"""Programs that tests check files with, and that a machine may lack like an engine."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
@@ -37,7 +41,7 @@ def may_skip(reason: str, required: str) -> bool:
     """Whether a test may be skipped for this reason, given the value of BEDPLATE_REQUIRE_SERVERS."""
     if required in ("", "all"):
         return not required
-    absent = [name for name in ENGINES if reason.startswith(f"NO {name.upper()}:")]
+    absent = [name for name in (*ENGINES, *TOOLS) if reason.startswith(f"NO {name.upper()}:")]
     return bool(absent) and absent[0] not in required.split(",")
 
 
