@@ -136,7 +136,7 @@ def fail(database: Database, claim: Claim, error: str, now: datetime) -> bool:
         LeaseLost: the lease expired, passed on, or the job ended; nothing is left to give back.
     """
 
-    def give_back(session: WriteSession) -> None:
+    def give_back(session: WriteSession) -> bool:
         job = ledger.lock_job(session, claim.job_id)
         partition = session.get_one(PartitionRow, claim.partition_id, populate_existing=True)
         if not _holds(partition, claim, now):
@@ -144,7 +144,7 @@ def fail(database: Database, claim: Claim, error: str, now: datetime) -> bool:
         due_at = ledger.retry_time(claim.attempt, now)
         return ledger.retry_or_bury(session, job, partition, error, due_at, now)
 
-    database.transact(give_back)
+    return database.transact(give_back)
 
 
 def release(database: Database, claim: Claim, now: datetime) -> None:

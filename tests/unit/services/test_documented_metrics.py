@@ -30,7 +30,7 @@ BOUNDED = frozenset(
             "alias",
             "process",
         ),
-        *("queue", "state", "operation", "reason", "ending", "kind", "stage", "chore", "event"),
+        *("database", "queue", "state", "operation", "reason", "ending", "kind", "stage", "chore", "event"),
     ]
 )
 """Labels whose values are ours: routes, spaces, aliases, processes, and words that the code names."""
