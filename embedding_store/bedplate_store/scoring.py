@@ -75,6 +75,13 @@ def best(scores_QC: Scores, rows_QC: Rows, k: int) -> tuple[Scores, Rows]:
     return np.take_along_axis(scores_QC, order, axis=1), np.take_along_axis(rows_QC, order, axis=1)
 
 
+def some_lack(rows_QK: Rows, needed: int) -> bool:
+    """Whether a query found fewer than ``needed`` rows, 1 to K. Those that it found come first."""
+    if len(rows_QK) == 1:
+        return rows_QK.item(needed - 1) < 0  # a minimum takes a tenth of the time of a search
+    return len(rows_QK) > 0 and bool(rows_QK[:, needed - 1].min() < 0)
+
+
 def _all_pairs(queries_QD: Scores, vectors_RD: Scores, metric: Metric) -> Scores:
     products_QR: Scores = queries_QD @ vectors_RD.T
     if metric == "inner_product":

@@ -23,7 +23,7 @@ from bedplate_store.filters import FilterCache, evaluate
 from bedplate_store.indexes import Bits, FlatIndex, RowSelection, VectorIndex, flat_rows, packed
 from bedplate_store.keys import Keys, RawKeys, StringKeys, concatenate, parse_keys, take, to_python
 from bedplate_store.overlay import UNWRITTEN, Overlay
-from bedplate_store.scoring import best
+from bedplate_store.scoring import best, some_lack
 from bedplate_store.segments import Segment, VectorArray, validate_vectors
 from bedplate_store.spaces import SpaceKey
 
@@ -268,7 +268,7 @@ class SpaceReader:
         if base is not None and not isinstance(base.keys, StringKeys) and len(self.overlay) == 0:
             # The usual answer to a single query, in one call: microseconds count beside FAISS's twenty.
             plain = base.keys.take(rows, mode="clip") if self._base_rows else np.full(rows.shape, -1)
-            if rows.size and rows.min() < 0:
+            if some_lack(rows, rows.shape[1]):
                 plain[rows < 0] = -1
             return SearchResult(plain, scores, found, self.snapshot, self.sequence)
         hits = rows >= 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bedplate.codecs import Vectors
 from bedplate.wire.registry import Metric
 from bedplate_store.indexes.selection import GATHERED_BYTES_MAX, RowSelection
-from bedplate_store.scoring import Rows, Scores, best
+from bedplate_store.scoring import Rows, Scores, best, some_lack
 
 # The stubs that faiss ships lack half of what it exports.
 faiss: Any = typed_faiss
@@ -72,7 +72,7 @@ def search_raw(
         faiss.omp_set_num_threads(THREADS)
     if metric == "l2":
         np.negative(scores, out=scores)
-    if count and rows[:, -1].min() < 0:  # found rows come first
+    if some_lack(rows, k):
         scores[rows < 0] = -np.inf
     return scores, rows
 

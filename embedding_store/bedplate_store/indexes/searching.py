@@ -19,7 +19,7 @@ from bedplate_store.indexes.documents import BuiltKind, IndexDocument
 from bedplate_store.indexes.efforts import ChosenEffort, Effort, choose, read_points
 from bedplate_store.indexes.faiss_views import faiss, search_raw, selector
 from bedplate_store.indexes.selection import PARAMETERS_KEPT, RowSelection
-from bedplate_store.scoring import Rows, Scores
+from bedplate_store.scoring import Rows, Scores, some_lack
 from bedplate_store.segments import Segment
 
 EXACT_ROWS = 4_096
@@ -92,7 +92,7 @@ class FaissIndex:
                 return self._exact.search(queries_QD, k, among)
         scores, rows = self._ranked(queries_QD, k, self._parameters(k, ef, recall, among))
         needed = min(k, self.rows if among is None else among.count)
-        if len(rows) and needed and rows[:, needed - 1].min() < 0:
+        if needed and some_lack(rows, needed):
             short = rows[:, needed - 1] < 0
             tried = self._effort(k, recall, among).ef if ef is None else min(ef, self._ef_max)
             scores[short], rows[short] = self._widened(queries_QD[short], k, needed, tried, recall, among)
@@ -119,9 +119,9 @@ class FaissIndex:
             ef = min(_WIDENED_BY * ef, self._ef_max)
             scores, rows = self._ranked(queries_QD, k, self._parameters(k, ef, recall, among))
             # What is just enough lies at the rim of what was searched; nearer rows may lie beyond.
-            if enough or (ef == self._ef_max and rows[:, needed - 1].min() >= 0):
+            sufficed, enough = enough, not some_lack(rows, needed)
+            if sufficed or (enough and ef == self._ef_max):
                 return scores, rows
-            enough = bool(rows[:, needed - 1].min() >= 0)
         scan = flat_rows(self._segment.scan, self._metric, self._segment.info.storage)
         return scan.search(queries_QD, k, among)
 
