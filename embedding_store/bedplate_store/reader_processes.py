@@ -206,14 +206,15 @@ def _target(session: ReadSession, key: SpaceKey) -> Target:
 
 
 def nodes(session: ReadSession, now: datetime) -> tuple[list[ReaderProcess], dict[str, str]]:
-    """The living store nodes, and where each node that was heard of lately answers, or answered: URL by
-    name.
+    """The living store nodes in the order in which they started, two of one name while one replaces the
+    other; and where each node that was heard of lately answers, or answered: URL by name.
     """
-    rows = session.scalars(select(ReaderRow).where(ReaderRow.node.is_not(None)).order_by(ReaderRow.seen_at))
+    query = select(ReaderRow).where(ReaderRow.node.is_not(None)).order_by(ReaderRow.started_at, ReaderRow.id)
+    rows = list(session.scalars(query))
     since = now - timedelta(seconds=LIVE_SECONDS)
-    last = {str(row.node): row for row in rows}  # of a name the one seen last
-    living = [_process(row) for row in last.values() if row.seen_at >= since]
-    return living, {name: row.url for name, row in last.items()}
+    living = [_process(row) for row in rows if row.seen_at >= since]
+    last = sorted(rows, key=lambda row: row.seen_at)  # of a name the one seen last
+    return living, {str(row.node): row.url for row in last}
 
 
 def _living(session: ReadSession, now: datetime) -> list[ReaderRow]:

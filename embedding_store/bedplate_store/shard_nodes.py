@@ -183,7 +183,9 @@ class ShardNode:
     """What this process has open; ``at`` may be called from any thread, ``step`` from one.
 
     Args:
-        node: its name, which the assignments use.
+        node: its name, which the assignments use. A process that is to replace another one has the same.
+        leaving: whether the process was told to stop; it answers on, but says to have nothing, so that
+            whoever finds another one that has it asks there.
     """
 
     follows = False
@@ -195,10 +197,12 @@ class ShardNode:
         cache_dir: Path,
         node: str,
         *,
+        leaving: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.node = node
+        self._leaving = leaving
         self._database = database
         self._objects = objects
         self._cache_dir = cache_dir
@@ -226,6 +230,8 @@ class ShardNode:
 
     def opened(self) -> dict[SpaceKey, OpenSpace]:
         """What is open, for the others to see."""
+        if self._leaving():
+            return {}
         by_space: dict[SpaceKey, list[HeldSnapshot]] = {}
         for held in list(self._held.values()):
             if held.shards:

@@ -54,9 +54,11 @@ class RemoteSpace:
 
 
 class Answerable(NamedTuple):
-    """The snapshots that nodes answer for; of each, who has which shard: nodes by (snapshot, shard)."""
+    """The snapshots that nodes answer for; of each, who has which shard: by (snapshot, shard), in the order
+    in which they started.
+    """
 
-    holders: Mapping[tuple[int, int], Sequence[str]]
+    holders: Mapping[tuple[int, int], Sequence[Route]]
 
     def snapshot(self) -> int | None:
         """The one of which most shards can be asked for, of these the newest; None: there is none."""
@@ -68,28 +70,32 @@ class Answerable(NamedTuple):
 
 def answerable(key: SpaceKey, living: Sequence[ReaderProcess]) -> Answerable:
     """What the living nodes say."""
-    holders: dict[tuple[int, int], list[str]] = {}
+    holders: dict[tuple[int, int], list[Route]] = {}
     for process in living:
         opened = process.spaces.get(key)
         if opened is None or process.node is None:
             continue
         for snapshot, numbers in opened.shards:
             for number in numbers:
-                holders.setdefault((snapshot, number), []).append(process.node)
+                holders.setdefault((snapshot, number), []).append(Route(process.node, process.url))
     return Answerable(holders)
 
 
 def routes(
     snapshot: int, assigned: Sequence[str | None], known: Answerable, urls: Mapping[str, str]
 ) -> tuple[Route, ...]:
-    """Whom to ask for each shard: the owner if it has it, else whoever has it, else the owner all the same,
-    which may have started again.
+    """Whom to ask for each shard: the owner if it has it, and of two of that name the one that replaces the
+    other; else whoever has it; else the owner all the same, which may have started again, or has it although
+    it is about to end.
     """
     found = []
     for number, owner in enumerate(assigned):
         holders = known.holders.get((snapshot, number), ())
-        node = owner if owner in holders or not holders else holders[0]
-        found.append(Route(node, None if node is None else urls.get(node)))
+        owners = [holder for holder in holders if holder.node == owner]
+        if owners or holders:
+            found.append((owners or holders)[-1])
+        else:
+            found.append(Route(owner, None if owner is None else urls.get(owner)))
     return tuple(found)
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -98,11 +97,10 @@ def segments_mapped(process: Process) -> bool:
     return "/objects/segments/" in Path(f"/proc/{process.running.pid}/maps").read_text()
 
 
-def shutdown() -> dict[str, Any]:
-    """How the chart stops a pod of the API."""
-    values = yaml.safe_load(VALUES.read_text())["api"]["shutdown"]
-    assert isinstance(values, dict)
-    return values
+def shutdown(component: str) -> dict[str, float]:
+    """How the chart stops a pod."""
+    values = yaml.safe_load(VALUES.read_text())[component]["shutdown"]
+    return {name: float(value) for name, value in values.items()}
 
 
 @pytest.mark.timeout(900)
@@ -111,7 +109,7 @@ def test_a_rolling_update_under_load_loses_no_request(cluster: Cluster, surround
     """Kubernetes takes a pod out of the Service when it is deleted, before SIGTERM, and the proxies learn of
     it while preStop sleeps. A balancer of another kind learns it from /readyz alone, after SIGTERM.
     """
-    settings = shutdown()
+    settings = shutdown("api")
     with ServiceBalancer() as balancer:
         drain = {"DRAIN_SECONDS": str(settings["drainSeconds"])}
         old = cluster.start_api("old", balancer.url, **drain)
@@ -131,11 +129,10 @@ def test_a_rolling_update_under_load_loses_no_request(cluster: Cluster, surround
                 time.sleep(PACE_SECONDS)
             time.sleep(LOAD_SECONDS)
             if surroundings == "kubernetes":
-                pre_stop = float(settings["preStopSeconds"])
-                balancer.retire(at_old, after_seconds=pre_stop / 2)
-                time.sleep(pre_stop)
+                balancer.retire(at_old, after_seconds=settings["preStopSeconds"] / 2)
+                time.sleep(settings["preStopSeconds"])
             before = load.answers
-            status = old.stop(float(settings["gracePeriodSeconds"]) - float(settings["preStopSeconds"]))
+            status = old.stop(settings["gracePeriodSeconds"] - settings["preStopSeconds"])
             assert load.answers > before
             time.sleep(LOAD_SECONDS)
         assert status == 0, old.log.read_text()[-4000:]

@@ -47,7 +47,13 @@ class NodeApp:
     """The ASGI application on a :class:`ShardNode`, which runs from the lifespan's start to its end."""
 
     def __init__(
-        self, database: Database, node: ShardNode, announcer: ReaderAnnouncer, secret: str, metrics: Metrics
+        self,
+        database: Database,
+        node: ShardNode,
+        announcer: ReaderAnnouncer,
+        secret: str,
+        metrics: Metrics,
+        draining: Draining,
     ) -> None:
         self.database = database
         self._node = node
@@ -55,7 +61,7 @@ class NodeApp:
         self._authorization = f"Bearer {secret}".encode()
         self._metrics = metrics
         self._queue = SearchQueue()
-        self.draining = Draining()
+        self.draining = draining
         self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits(), self.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +151,14 @@ def create_app(settings: Settings) -> NodeApp:
     metrics = PrometheusMetrics("store_node")
     database = Database(settings.store_database_url, settings.database_limits, metrics.database_retry)
     objects = open_objects(settings, metrics)
-    node = ShardNode(database, objects, settings.cache_dir / "segments", settings.store_node)
+    draining = Draining()
+    node = ShardNode(
+        database,
+        objects,
+        settings.cache_dir / "segments",
+        settings.store_node,
+        leaving=lambda: draining.begun,
+    )
     announcer = ReaderAnnouncer(
         database,
         node,
@@ -154,7 +167,7 @@ def create_app(settings: Settings) -> NodeApp:
         node=settings.store_node,
         now=system_clock,
     )
-    return NodeApp(database, node, announcer, settings.shard_secret.get_secret_value(), metrics)
+    return NodeApp(database, node, announcer, settings.shard_secret.get_secret_value(), metrics, draining)
 
 
 def main() -> None:

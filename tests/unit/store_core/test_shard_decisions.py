@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bedplate_store.indexes import IndexDocument, ShardDocument
 from bedplate_store.reader_processes import OpenSpace, ReaderProcess
@@ -85,3 +86,22 @@ def test_the_owner_is_asked_if_it_has_the_shard_else_who_has_it() -> None:
         Route(None, None),
         Route("never", None),
     )
+
+
+def test_of_two_processes_of_one_name_the_one_that_came_later_is_asked_once_it_has_the_shard() -> None:
+    old = replace(node("a", {2: [0, 1]}), id="old", url="http://old")
+    new = replace(node("a", {2: [0]}), id="new", url="http://new")
+    urls = {"a": "http://old"}
+    assert routes(2, ["a", "a"], answerable(KEY, [old, new]), urls) == (
+        Route("a", "http://new"),
+        Route("a", "http://old"),  # the new one has not opened it yet
+    )
+
+
+def test_a_process_that_takes_its_leave_is_asked_only_where_nobody_else_has_the_shard() -> None:
+    leaving = node("a", {})
+    urls = {"a": "http://a", "b": "http://b"}
+    assert routes(2, ["a"], answerable(KEY, [leaving, node("b", {2: [0]})]), urls) == (
+        Route("b", "http://b"),
+    )
+    assert routes(2, ["a"], answerable(KEY, [leaving]), urls) == (Route("a", "http://a"),)
