@@ -22,12 +22,13 @@ def open_workplace(settings: WorkerSettings, metrics: WorkMetrics) -> Workplace:
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
+    limits, on_retry = settings.database_limits, metrics.database_retry
+    registry = RegistryDatabase(settings.registry_database_url, limits, on_retry)
     objects = open_objects_patiently(settings, metrics)
     files = CheckpointFiles(registry, objects, settings.cache_dir, metrics.cache)
     return Workplace(
         registry=registry,
-        store=StoreDatabase(settings.store_database_url, settings.database_limits),
+        store=StoreDatabase(settings.store_database_url, limits, on_retry),
         objects=objects,
         checkpoints=Checkpoints(files, partial(FoundationRuntime.load, device=settings.device)),
         cache_dir=settings.cache_dir / "segments",

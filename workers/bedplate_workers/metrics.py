@@ -29,6 +29,8 @@ class WorkMetrics(Protocol):
 
     def object_fault(self, operation: str, reason: str, ending: str) -> None: ...
 
+    def database_retry(self, database: str, reason: str) -> None: ...
+
 
 class NullWorkMetrics:
     """Counts nothing."""
@@ -46,6 +48,9 @@ class NullWorkMetrics:
         return None
 
     def object_fault(self, operation: str, reason: str, ending: str) -> None:
+        return None
+
+    def database_retry(self, database: str, reason: str) -> None:
         return None
 
 
@@ -92,6 +97,7 @@ class PrometheusWorkMetrics:
             ("operation", "reason", "ending"),
             registry=registry,
         )
+        self._database_retries = _database_retries("worker", registry)
         for kind, stage in stages:
             for ending in ("done", "failed", "buried"):
                 self._partitions.labels(kind, stage, ending)
@@ -115,6 +121,9 @@ class PrometheusWorkMetrics:
     def object_fault(self, operation: str, reason: str, ending: str) -> None:
         self._object_faults.labels(operation, reason, ending).inc()
 
+    def database_retry(self, database: str, reason: str) -> None:
+        self._database_retries.labels(database, reason).inc()
+
 
 class ReconcilerMetrics:
     """What the reconciler counts, in ``registry``."""
@@ -130,6 +139,7 @@ class ReconcilerMetrics:
             ("event",),
             registry=registry,
         )
+        self._database_retries = _database_retries("reconciler", registry)
         for event in ("expired", "buried", "resent"):
             self._partitions.labels(event)
 
@@ -141,6 +151,9 @@ class ReconcilerMetrics:
 
     def chore(self, name: str, done: bool) -> None:
         self._chores.labels(name, "done" if done else "failed").inc()
+
+    def database_retry(self, database: str, reason: str) -> None:
+        self._database_retries.labels(database, reason).inc()
 
     def reconciled(self, report: Report) -> None:
         self._partitions.labels("expired").inc(report.expired)
@@ -156,6 +169,15 @@ def serve_metrics(
         registry.register(collector)
     server, _thread = start_http_server(port, addr=host, registry=registry)
     return server
+
+
+def _database_retries(process: str, registry: CollectorRegistry) -> Counter:
+    return Counter(
+        f"bedplate_{process}_database_retries_total",
+        "Transactions run again because the database had them give way.",
+        ("database", "reason"),
+        registry=registry,
+    )
 
 
 def _registry() -> CollectorRegistry:

@@ -180,10 +180,10 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-    database = Database(settings.store_database_url, settings.database_limits)
+    metrics = ReconcilerMetrics()
+    database = Database(settings.store_database_url, settings.database_limits, metrics.database_retry)
     registry = RegistryDatabase(settings.registry_database_url, settings.database_limits)
     exit_if_refused(database, registry)
-    metrics = ReconcilerMetrics()
     chores = create_chores(settings, database, system_clock, metrics, tracing)
     metrics.expect(chore.name for chore in chores)
     if settings.metrics_port is not None:
