@@ -22,8 +22,8 @@ REQUIRE_SERVERS = "BEDPLATE_REQUIRE_SERVERS"
 the engines that must be there: a test may be skipped for want of another one, and only for that."""
 
 
-TOOLS = ("promtool",)
-"""Programs that tests check files with, and that a machine may lack like an engine."""
+TOOLS = ("promtool", "pg_dump")
+"""Programs that tests use, and that a machine may lack like an engine."""
 
 
 @pytest.hookimpl(wrapper=True)
