@@ -17,7 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "deploy" / "locks"
-EXTRAS = {"api": ("server", "otel", "index"), "cpu": ("server", "otel", "cpu"), "gpu": ("server", "otel", "gpu")}
+EXTRAS = {
+    "api": ("server", "otel", "index"),
+    "cpu": ("server", "otel", "cpu"),
+    "gpu": ("server", "otel", "gpu"),
+}
 """Of each lock of images: the extras of pyproject.toml that they hold."""
 BUILD = "build"
 """The lock of the tools that build the wheel and install the others."""

@@ -101,7 +101,7 @@ class Lane:
         ask = read_head(head)
         if ask is not None and ask.body_bytes > self._body_bytes_max[ask.verb]:
             ask = None
-        if ask is None or ask.request_id is None:  # heads with ids of their own never come again
+        if ask is None or not ask.once:
             if len(self._asks) >= _HEADS_MAX:
                 self._asks.clear()
             self._asks[head] = ask

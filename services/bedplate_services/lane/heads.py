@@ -23,6 +23,7 @@ _PARAMETERS: Mapping[Verb, frozenset[str]] = {
 }
 _IGNORED = frozenset({b"host", b"user-agent", b"accept-encoding"})
 _UNSUITED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_OF_ONE_REQUEST = frozenset({b"x-request-id", b"traceparent", b"tracestate", b"b3", b"x-b3-traceid"})
 _OURS = b"x-bedplate-"
 
 
@@ -35,6 +36,7 @@ class Ask:
         body_bytes: length of the body, at least 1.
         parameters: of a search.
         request_id: the caller's own, if it sent one that is used.
+        once: no other request has this head, because it names this one or its trace.
     """
 
     verb: Verb
@@ -45,6 +47,7 @@ class Ask:
     accept: MediaType
     parameters: Parameters
     request_id: bytes | None
+    once: bool
 
 
 @dataclass(slots=True)
@@ -115,4 +118,5 @@ def _ask(head: _Head) -> Ask | None:
         accept=accept,
         parameters=parameters,
         request_id=given if REQUEST_ID.match(given) else None,
+        once=not _OF_ONE_REQUEST.isdisjoint(head.headers),
     )

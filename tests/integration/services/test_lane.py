@@ -295,7 +295,9 @@ def test_requests_are_counted_alike(filled: World) -> None:
             wires = [request(filled, LOOKUP, ASKED)] * 3 + [request(filled, SEARCH, QUERY)] * 2
             ask(getattr(servers, port), *wires, request(filled, LOOKUP, ASKED[:-1]))
         lines = metrics.render()[0].decode().splitlines()
-        counted.append([line for line in lines if re.match(r".*(requests|rows)_total|.*seconds_count", line)])
+        counted.append(
+            [line for line in lines if re.match(r".*(requests|rows|missing)_total|.*seconds_count", line)]
+        )
     assert counted[0] == counted[1]
     assert any('route="/v1/spaces/{reference}/{space}/lookup",status="200"' in line for line in counted[1])
 
@@ -338,3 +340,19 @@ def test_the_lane_is_used_with_the_uvicorn_it_was_tested_with() -> None:
     (uvicorn_range,) = [each.specifier for each in named if each.name == "uvicorn"]
     assert version("uvicorn") in uvicorn_range
     assert any(each.operator == "<" for each in uvicorn_range)
+
+
+def test_heads_that_never_come_again_are_not_remembered(filled: World) -> None:
+    """A caller that traces its requests sends another head each time; those of the others stay known."""
+    lane = filled.api.lane
+
+    def head(**headers: str) -> bytes:
+        return request(filled, LOOKUP, ASKED, **headers).removesuffix(ASKED)
+
+    usual = lane.ask(head())
+    assert usual is not None
+    assert lane.ask(head()) is usual
+    for headers in ({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, {"x_request_id": "abc-1"}):
+        first = lane.ask(head(**headers))
+        assert first is not None
+        assert lane.ask(head(**headers)) is not first
