@@ -2,10 +2,11 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test test-all engines check lint types imports format bench peers locks clean
+.PHONY: help install demo up test test-all engines check lint types imports format bench peers images locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +56,12 @@ bench: $(STAMP) ## the benchmarks: each figure as a ratio to the physical limit 
 
 peers: $(STAMP) ## the same work on Redis, PostgreSQL, Chroma, Qdrant's engine, LanceDB and Feast; downloads some 2 GB
 	$(BIN)/python -m benchmarks.peers
+
+images: ## build the four container images (docs/images.md); ENGINE=podman, BUILD_OPTIONS="--secret ..."
+	@set -e; for target in api inference worker-cpu worker-gpu; do \
+	    $(or $(ENGINE),docker) build --target $$target --build-arg VERSION=$(VERSION) \
+	        --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
+	        --tag bedplate-$$target:$(VERSION) $(BUILD_OPTIONS) .; done
 
 locks: $(STAMP) ## deploy/locks: what the images hold, by hash; TORCH_WHEELS=DIR has PyTorch's CPU build, UPGRADE=1 the newest
 	$(BIN)/python deploy/lock.py $(if $(TORCH_WHEELS),--torch-wheels $(TORCH_WHEELS)) $(if $(UPGRADE),--upgrade)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,8 @@ def test_the_build_context_holds_what_is_copied(stages: dict[str, Stage]) -> Non
         assert (ROOT / source).exists()
         folder = source.rsplit("/", 1)[0]
         assert source in kept or f"{folder}/*{(ROOT / source).suffix}" in kept, source
+
+
+def test_the_version_is_that_of_the_distribution(target: Stage) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"VERSION={version}" in target.values("ARG")

@@ -138,6 +138,7 @@ def test_the_api_serves_from_a_read_only_root_and_stops_when_told(api_image: Ins
         BEDPLATE_OBJECTS_URL=f"file://{api_image.volumes / 'objects'}",
         BEDPLATE_HOST=HOST,
         BEDPLATE_PORT=str(port),
+        BEDPLATE_DRAIN_SECONDS="0",
     )
     migrations = api_image.start("bedplate_services.migrations", "upgrade", environment=environment)
     output, _ = migrations.communicate(timeout=PATIENCE_SECONDS)
@@ -148,8 +149,7 @@ def test_the_api_serves_from_a_read_only_root_and_stops_when_told(api_image: Ins
         _wait_until_ready(f"http://{HOST}:{port}/readyz", api)
         api.send_signal(signal.SIGTERM)
         output, _ = api.communicate(timeout=PATIENCE_SECONDS)
-        # uvicorn ends by the signal that it was told to end by, once it has closed everything.
-        assert api.returncode == -signal.SIGTERM, output
+        assert api.returncode == 0, output
         assert "Application shutdown complete." in output
     finally:
         api.kill()
