@@ -93,8 +93,12 @@ def _client(platform: Platform) -> Client:
 
 
 @contextmanager
-def _populated(folder: Path, world: World, environment: Mapping[str, str]) -> Iterator[Platform]:
-    with Platform(folder, environment={**SHORT_LEASES, **environment}) as started:
+def populated_platform(
+    folder: Path, world: World, environment: Mapping[str, str], workers: int = 1
+) -> Iterator[Platform]:
+    """A platform that knows the world. Its workers yield to nobody: there is no traffic to serve."""
+    settings = {**SHORT_LEASES, **environment}
+    with Platform(folder, environment=settings, workers=workers, worker_niceness=0) as started:
         with _client(started) as client:
             world.populate(client)
         yield started
@@ -103,7 +107,7 @@ def _populated(folder: Path, world: World, environment: Mapping[str, str]) -> It
 @pytest.fixture(scope="session")
 def embedded_platform(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Platform]:
     """One platform, on files, for all tests that leave it whole."""
-    with _populated(tmp_path_factory.mktemp("platform"), world, {}) as started:
+    with populated_platform(tmp_path_factory.mktemp("platform"), world, {}) as started:
         yield started
 
 
@@ -122,7 +126,7 @@ def platform_on_redis(
     with (
         redis.database() as broker,
         on_servers(postgresql, s3, broker) as environment,
-        _populated(folder, world, environment) as started,
+        populated_platform(folder, world, environment) as started,
     ):
         yield started
 
@@ -136,7 +140,7 @@ def platform_on_rabbitmq(
     with (
         rabbitmq.virtual_host() as broker,
         on_servers(postgresql, s3, broker) as environment,
-        _populated(folder, world, environment) as started,
+        populated_platform(folder, world, environment) as started,
     ):
         yield started
 

@@ -25,25 +25,51 @@ class Absent(Exception):
 
 
 class Engine(ABC):
-    """A server, found or private. Use it as a context manager: a private one ends with the block."""
+    """A server, found or private. Use it as a context manager: a private one ends with the block.
+
+    Args:
+        private: it is to be disturbed, so it must not be one that ``variable`` names.
+    """
 
     name: ClassVar[str]
     variable: ClassVar[str]
     """Names the URL of a running server that the tests may use."""
     install: ClassVar[str]
 
+    def __init__(self, private: bool = False) -> None:
+        self._place = self.binary() if private else self.where()
+        self._server: PrivateServer | None = None
+
     @classmethod
-    @abstractmethod
     def where(cls) -> str | None:
         """The URL of the server to use, or the path of the binary that starts one; None: neither."""
+        return os.environ.get(cls.variable) or cls.binary()
+
+    @classmethod
+    @abstractmethod
+    def binary(cls) -> str | None:
+        """The path of what starts a private server; None: this machine has none."""
 
     @abstractmethod
     def start(self) -> None:
         """Find or start the server and wait until it works; raises Absent."""
 
-    @abstractmethod
     def stop(self) -> None:
         """End a private server and remove its files; a found one is left as it is."""
+        if self._server is not None:
+            self._server.remove()
+
+    def _found(self) -> str:
+        """The URL or path that :meth:`start` goes by."""
+        if self._place is None:
+            raise self.absent()
+        return self._place
+
+    @property
+    def _private(self) -> PrivateServer:
+        if self._server is None:
+            raise RuntimeError("this server is not ours")
+        return self._server
 
     @classmethod
     def absent(cls) -> Absent:

@@ -23,23 +23,23 @@ class PostgreSQL(Engine):
     variable = "BEDPLATE_TEST_POSTGRES"
     install = "apt-get install postgresql"
 
-    def __init__(self, *, private: bool = False) -> None:
-        """``private``: one of our own in any case, which may be taken :meth:`away`."""
-        self._private = private
+    def __init__(self, private: bool = False) -> None:
+        super().__init__(private)
         self._command: list[str | Path] = []
-        self._server: PrivateServer | None = None
         self.url = ""
         """Of the server, without a database: ``postgresql+psycopg://user@host:port``."""
 
     @classmethod
     def where(cls) -> str | None:
         # A private one first: it waits for no disk, which makes and drops databases in a tenth of the time.
-        return os.environ.get(cls.variable) or _binaries() or (_USUAL if _answers(_USUAL) else None)
+        return super().where() or (_USUAL if _answers(_USUAL) else None)
+
+    @classmethod
+    def binary(cls) -> str | None:
+        return _binaries()
 
     def start(self) -> None:
-        place = _binaries() if self._private else self.where()
-        if place is None:
-            raise self.absent()
+        place = self._found()
         if "://" in place:
             self.url = place
             return
@@ -60,19 +60,14 @@ class PostgreSQL(Engine):
         self._command = [f"{place}/postgres", "-D", data, *settings]
         self._server.start(self._command)
 
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.remove()
-
     @contextmanager
     def away(self) -> Iterator[None]:
         """kill -9 of a private server and every process it has, which starts again when the block ends."""
-        assert self._server is not None
-        self._server.kill()
+        self._private.kill()
         try:
             yield
         finally:
-            self._server.start(self._command)
+            self._private.start(self._command)
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:

@@ -28,22 +28,19 @@ class RabbitMQ(Engine):
     variable = "BEDPLATE_TEST_RABBITMQ"
     install = "apt-get install rabbitmq-server"
 
-    def __init__(self, acknowledge_seconds: float = 1800) -> None:
-        self._server: PrivateServer | None = None
+    def __init__(self, private: bool = False, acknowledge_seconds: float = 1800) -> None:
+        super().__init__(private)
         self._epmd: PrivateServer | None = None
         self._acknowledge_seconds = acknowledge_seconds
         self._free = list(_VIRTUAL_HOSTS)
         self._port = 0
 
     @classmethod
-    def where(cls) -> str | None:
-        named = os.environ.get(cls.variable)
-        return named or (str(_DEBIAN) if _DEBIAN.exists() else shutil.which("rabbitmq-server"))
+    def binary(cls) -> str | None:
+        return str(_DEBIAN) if _DEBIAN.exists() else shutil.which("rabbitmq-server")
 
     def start(self) -> None:
-        place = self.where()
-        if place is None:
-            raise self.absent()
+        place = self._found()
         if "://" in place:
             return
         self._port, names, distribution = free_port(), free_port(), free_port()
@@ -72,9 +69,9 @@ class RabbitMQ(Engine):
         self._server.start(self._command, self._environment)
 
     def stop(self) -> None:
-        for server in (self._server, self._epmd):
-            if server is not None:
-                server.remove()
+        super().stop()
+        if self._epmd is not None:
+            self._epmd.remove()
 
     def kill(self) -> None:
         """kill -9 of the private server."""
@@ -102,12 +99,6 @@ class RabbitMQ(Engine):
         name = self._free.pop()
         yield f"amqp://guest:guest@127.0.0.1:{self._port}/{name}"
         self._free.append(name)
-
-    @property
-    def _private(self) -> PrivateServer:
-        if self._server is None:
-            raise RuntimeError("this server is not ours")
-        return self._server
 
     def _connect_once(self) -> None:
         with amqp.Connection(f"127.0.0.1:{self._port}", virtual_host=_VIRTUAL_HOSTS[-1], connect_timeout=5):

