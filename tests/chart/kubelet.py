@@ -148,8 +148,7 @@ class Container:
             which, _, resource = reference["resource"].partition(".")
             asked = quantity(self._spec["resources"][which][resource]) / quantity(reference["divisor"])
             return str(-int(-asked // 1))
-        assert source["fieldRef"]["fieldPath"] == "metadata.name"
-        return self._pod_name
+        return {"metadata.name": self._pod_name, "status.podIP": "127.0.0.1"}[source["fieldRef"]["fieldPath"]]
 
     def _here(self, name: str, value: str) -> str:
         if name.endswith("_PORT") and value.isdigit():

@@ -25,7 +25,7 @@ class Exemption:
 
 
 BUNDLED = r"StatefulSet\.default\.bedplate-(postgresql|s3|valkey)"
-OURS = r"(?!StatefulSet).*|StatefulSet\.default\.bedplate-store"
+OURS = r"(?!StatefulSet).*"
 TEST = r"Pod\.default\.bedplate-test"
 QUEUED = r"Deployment\.default\.bedplate-(reconciler|worker-[cg]pu)"
 EXEMPTIONS = [

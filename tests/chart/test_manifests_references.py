@@ -97,7 +97,8 @@ def test_selectors_choose_their_own_pods_and_no_others(render: Render, values: s
             assert "app.kubernetes.io/version" not in selector
             assert "helm.sh/chart" not in selector
         for constraint in pod.spec.get("topologySpreadConstraints", ()):
-            assert chosen(constraint["labelSelector"]["matchLabels"], all_pods) == [pod]
+            spread = chosen(constraint["labelSelector"]["matchLabels"], all_pods)
+            assert spread == [each for each in all_pods if each.component == pod.component]
     selectors: list[tuple[Manifest, dict[str, str]]] = [
         *((one, one["spec"]["selector"]) for one in of_kind(manifests, "Service")),
         *((one, one["spec"]["selector"]["matchLabels"]) for one in of_kind(manifests, "PodDisruptionBudget")),
@@ -105,7 +106,7 @@ def test_selectors_choose_their_own_pods_and_no_others(render: Render, values: s
         *((one, one["spec"]["podSelector"]["matchLabels"]) for one in of_kind(manifests, "NetworkPolicy")),
     ]
     for manifest, selector in selectors:
-        found = [pod.name for pod in chosen(selector, all_pods)]
+        found = {pod.component for pod in chosen(selector, all_pods)}  # each store node is a pod of its own
         assert len(found) == 1, f"{manifest['kind']} {manifest['metadata']['name']} chooses {found}"
 
 
@@ -114,10 +115,10 @@ def test_ports_have_names_that_exist(render: Render, values: str) -> None:
     all_pods = pods(manifests)
     services = {one["metadata"]["name"]: one for one in of_kind(manifests, "Service")}
     for name, service in services.items():
-        (pod,) = chosen(service["spec"]["selector"], all_pods)
-        known = {port["name"] for one in pod.containers for port in one.get("ports", ())}
-        for port in service["spec"]["ports"]:
-            assert port["targetPort"] in known, f"{name}: {pod.name} has no port {port['targetPort']}"
+        for pod in chosen(service["spec"]["selector"], all_pods):
+            known = {port["name"] for one in pod.containers for port in one.get("ports", ())}
+            for port in service["spec"]["ports"]:
+                assert port["targetPort"] in known, f"{name}: {pod.name} has no port {port['targetPort']}"
     for pod in all_pods:
         for one in pod.containers:
             known = {port["name"] for port in one.get("ports", ())}
@@ -135,10 +136,10 @@ def test_ports_have_names_that_exist(render: Render, values: str) -> None:
         ports = {port["name"] for port in service["spec"]["ports"]}
         assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
     for policy in of_kind(manifests, "NetworkPolicy"):
-        (pod,) = chosen(policy["spec"]["podSelector"]["matchLabels"], all_pods)
-        listening = {port["containerPort"] for one in pod.containers for port in one.get("ports", ())}
         opened = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-        assert opened == listening, f"{policy['metadata']['name']} opens {opened}, and not {listening}"
+        for pod in chosen(policy["spec"]["podSelector"]["matchLabels"], all_pods):
+            listening = {port["containerPort"] for one in pod.containers for port in one.get("ports", ())}
+            assert opened == listening, f"{policy['metadata']['name']} opens {opened}, and not {listening}"
 
 
 def backends(manifest: Manifest) -> list[tuple[str, Any]]:
