@@ -46,6 +46,8 @@ _FAULTS = (SQLAlchemyError, OSError, Unavailable, StorageFull, InternalError)
 _RETRY_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _WRITES_UNDER_LOCK = 8
+_HELD_REFRESHES = 3
+"""So long a superseded reader is kept: then the requests that met it have ended."""
 _FAILURES = (BedplateError, OSError, SQLAlchemyError)
 
 
@@ -119,6 +121,7 @@ class SpaceReaders:
         self._entries: dict[SpaceKey, _Entry] = {}
         self._filters = FilterCache()
         self._failed: dict[SpaceKey, tuple[int, float]] = {}
+        self._superseded: list[tuple[SpaceReader, float]] = []
         self.looked = threading.Event()
         self._stopped = threading.Event()
         self._refreshing: threading.Thread | None = None
@@ -182,8 +185,11 @@ class SpaceReaders:
         """Open what was published since and what is about to be asked for; let go what nobody asks for.
 
         Where requests follow an alias, what another process is asked for counts as asked for here: the next
-        request may come here. The thread does it by itself, warms what it opens, and takes its time.
+        request may come here. The thread does it by itself, warms what it opens, and takes its time. It is
+        also the last to hold a superseded reader, so that no request waits while large files are unmapped.
         """
+        held_since = self._clock() - _HELD_REFRESHES * self._refresh_seconds
+        self._superseded = [(reader, at) for reader, at in self._superseded if at > held_since]
         entries = list(self._entries.items())
         served = {key for key, entry in entries if self._in_use(entry)}
         open_here = {key for key, _ in entries}
@@ -227,6 +233,7 @@ class SpaceReaders:
             if thread is not None:
                 thread.join(_CLOSE_SECONDS)
         self._refreshing = self._opening = None
+        self._superseded = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -381,6 +388,8 @@ class SpaceReaders:
             checked_at = self._clock()
             newest = self._caught_up(key, aside, 0)
             if newest is not None:
+                if entry.reader is not None:
+                    self._superseded.append((entry.reader, checked_at))
                 entry.show(newest, checked_at, whole=True)
                 logger.info("snapshot %s of %s is open", opened.number, key)
 

@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -185,6 +186,7 @@ def test_old_files_are_unmapped_when_the_last_reader_is_gone(
     assert mapped() == gone, "a request that is still under way keeps its snapshot"
     assert held.lookup([1]).found.all()
     del held
+    readers.open_ahead()
     gc.collect()
     assert mapped() == set()
     readers.prune_cache(NOW + timedelta(days=36_500))
@@ -215,6 +217,28 @@ def test_a_newer_snapshot_opens_aside_while_writes_go_on(store: Any, monkeypatch
         newest = readers.get(*key)
         assert newest.sequence == 2
         assert newest.lookup([1, 2, 3]).vectors[:, 0].tolist() == [9, 5, 6]
+
+
+def test_a_superseded_snapshot_is_let_go_by_a_later_pass(store: Any) -> None:
+    """Not by a request: where files are large, unmapping them takes milliseconds."""
+    key = store.space()
+    store.embed(key, [1], rows(1))
+    clock = Clock()
+    readers = store.readers(refresh_seconds=1.0, clock=clock)
+    ended: list[bool] = []
+    held = readers.get(*key)
+    weakref.finalize(held.base, ended.append, True)
+    store.embed(key, [1], rows(2))
+    readers.open_ahead()
+    assert readers.current(held).snapshot == 2
+    assert held.lookup([1]).vectors[0, 0] == 1
+    del held
+    clock.seconds = 2
+    readers.open_ahead()
+    assert not ended
+    clock.seconds = 4
+    readers.open_ahead()
+    assert ended
 
 
 def test_writes_that_were_collected_are_left_to_the_newer_snapshot(
