@@ -1,5 +1,5 @@
-"""One trace from a caller's request to the last partition of its job, over real processes; and the logs that
-name it.
+"""One trace from a caller's request to the last partition of its job, over real processes; the logs that name
+it, and the metrics that count it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, world: Any) -> Iterator[tup
             "BEDPLATE_TRACING": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "BEDPLATE_METRICS_PORT": "0",
         }
         with Platform(tmp_path_factory.mktemp("traced"), environment=environment) as platform:
             with Client(platform.client_url, platform.token) as client:
@@ -121,6 +122,23 @@ def test_the_logs_name_request_team_version_job_and_trace(traced: Any) -> None:
     for line in worked:
         assert (line["request_id"], line["team"], line["subject"]) == (REQUEST, "foundation", "core@1/item")
         assert line["trace_id"] == TRACE
+
+
+def test_worker_and_reconciler_can_be_scraped(traced: Any, world: Any) -> None:
+    platform, _, _ = traced
+    told = {name: scraped(platform.directory.logs / f"{name}.log") for name in ("worker", "reconciler")}
+    embed = 'kind="embed",stage="embed"'
+    assert f'bedplate_worker_partitions_total{{ending="done",{embed}}} 3.0' in told["worker"]
+    assert f"bedplate_worker_rows_total{{{embed}}} {len(world.keys)}.0" in told["worker"]
+    assert f"bedplate_worker_partition_seconds_count{{{embed}}} 3.0" in told["worker"]
+    assert 'bedplate_reconciler_chores_total{chore="drain the outbox",result="done"}' in told["reconciler"]
+    assert 'bedplate_space_snapshot{space="core@1/item"} 1.0' in told["reconciler"]
+
+
+def scraped(log: Path) -> str:
+    """What the process serves at the port that it tells in its log."""
+    (line,) = lines(log, event="serving metrics")
+    return httpx.get(f"http://{line['host']}:{line['port']}/metrics", trust_env=False).text
 
 
 def lines(log: Path, **names: str) -> list[dict[str, Any]]:
