@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bedplate_services import coverage
 from bedplate_services.coverage import EVERY_SECONDS, FIRST_AFTER_SECONDS, keep_measured, measure
 from bedplate_services.metrics import PrometheusMetrics
 
@@ -42,11 +43,14 @@ def test_it_is_measured_again_and_again_and_a_failure_ends_nothing(
     metrics, pauses = PrometheusMetrics("api"), []
     house = replace(filled.platform, metrics=metrics)
 
+    def away(*_arguments: object) -> None:
+        raise OSError("the database is away")
+
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 2:
             assert told(metrics) == [f"{RATIO} 0.75"]
-            monkeypatch.setattr(house.readers, "opened", lambda: 1 / 0)
+            monkeypatch.setattr(coverage, "coverage", away)
         if len(pauses) == 4:
             raise asyncio.CancelledError
 
