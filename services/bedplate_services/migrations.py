@@ -43,7 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.command == "wait":
             return wait(databases, options.timeout_seconds)
-        return upgrade(databases) if options.command == "upgrade" else current(databases)
+        if options.command == "current":
+            return current(databases)
+        if options.timeout_seconds and (status := wait_for_answers(databases, options.timeout_seconds)):
+            return status
+        return upgrade(databases)
     except SchemaRefused as error:
         return _fail(error.detail)
     except SQLAlchemyError as error:
@@ -93,16 +97,40 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Return when this release can work on both databases, and tell what is waited for; 1: not in time."""
+    status = _wait_for(lambda: _lacking(databases), timeout_seconds, say, clock, sleep)
+    if status == 0:
+        say("both databases are ready")
+    return status
+
+
+def wait_for_answers(
+    databases: Databases,
+    timeout_seconds: float,
+    say: Say = print,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Return when both databases answer, whatever their schema; 1: not in time."""
+    return _wait_for(lambda: _silent(databases), timeout_seconds, say, clock, sleep)
+
+
+def _wait_for(
+    lacking: Callable[[], str | None],
+    timeout_seconds: float,
+    say: Say,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> int:
+    """Return when nothing is lacking any more; each reason is told once."""
     deadline = clock() + timeout_seconds
     told = ""
-    while (lacking := _lacking(databases)) is not None:
+    while (missing := lacking()) is not None:
         if clock() >= deadline:
-            return _fail(f"gave up after {timeout_seconds:g} s: {lacking}")
-        if lacking != told:
-            say(f"waiting: {lacking}")
-            told = lacking
+            return _fail(f"gave up after {timeout_seconds:g} s: {missing}")
+        if missing != told:
+            say(f"waiting: {missing}")
+            told = missing
         sleep(_POLL_SECONDS)
-    say("both databases are ready")
     return 0
 
 
@@ -113,8 +141,21 @@ def _lacking(databases: Databases) -> str | None:
         except SchemaRefused as refused:
             return refused.detail
         except SQLAlchemyError as error:
-            return f"the {database.history.name} database does not answer: {reason(error)}"
+            return _no_answer(database, error)
     return None
+
+
+def _silent(databases: Databases) -> str | None:
+    for database in databases:
+        try:
+            database.applied_revision()
+        except SQLAlchemyError as error:
+            return _no_answer(database, error)
+    return None
+
+
+def _no_answer(database: Database[Any, Any], error: SQLAlchemyError) -> str:
+    return f"the {database.history.name} database does not answer: {reason(error)}"
 
 
 def reason(error: SQLAlchemyError) -> str:
@@ -136,7 +177,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("upgrade", help="bring both to this release's revision, one process at a time")
+    upgrading = commands.add_parser(
+        "upgrade", help="bring both to this release's revision, one process at a time"
+    )
+    upgrading.add_argument(
+        "--timeout-seconds",
+        type=float,
+        default=0.0,
+        help="wait so long for both to answer; default: not at all",
+    )
     commands.add_parser("current", help="tell where both stand")
     waiting = commands.add_parser(
         "wait", help="return when both are at this release's revision, or at one that a newer release made"

@@ -23,6 +23,7 @@ PROCESSES = (
     "bedplate_services.shards.node",
     "bedplate_workers",
     "bedplate_workers.reconciler",
+    "bedplate_workers.sealer",
 )
 
 
@@ -93,6 +94,21 @@ def test_waiting_outlives_a_server_that_does_not_answer_yet(capsys: pytest.Captu
     assert "the registry database does not answer" in told[0]
     assert "does not answer" in capsys.readouterr().err
     away.close()
+
+
+def test_upgrading_waits_for_servers_that_start_beside_it_and_not_for_their_schema(
+    new_database: NewDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    time, told = Time(), list[str]()
+    away, empty = StoreDatabase(NOBODY_LISTENS), RegistryDatabase(new_database())
+    assert migrations.wait_for_answers((empty, away), 3, told.append, time.clock, time.sleep) == 1
+    assert len(told) == 1
+    assert "the store database does not answer" in told[0]
+    assert "gave up after 3 s" in capsys.readouterr().err
+    assert migrations.wait_for_answers((empty,), 3, told.append, time.clock, time.sleep) == 0
+    assert len(told) == 1
+    away.close()
+    empty.close()
 
 
 @pytest.mark.parametrize(
