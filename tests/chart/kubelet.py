@@ -148,7 +148,8 @@ class Container:
             which, _, resource = reference["resource"].partition(".")
             asked = quantity(self._spec["resources"][which][resource]) / quantity(reference["divisor"])
             return str(-int(-asked // 1))
-        return {"metadata.name": self._pod_name, "status.podIP": "127.0.0.1"}[source["fieldRef"]["fieldPath"]]
+        assert source["fieldRef"]["fieldPath"] == "status.podIP"
+        return self._pod_name  # which stands among the node's addresses
 
     def _here(self, name: str, value: str) -> str:
         if name.endswith("_PORT") and value.isdigit():

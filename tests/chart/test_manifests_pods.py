@@ -165,6 +165,21 @@ def test_no_service_is_without_a_pod_while_it_is_rolled(render: Render) -> None:
         assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_a_store_node_has_a_successor_of_its_name_before_it_goes(render: Render) -> None:
+    """And both have addresses of their own."""
+    nodes = [pod for pod in pods(render(["production"], {"store.copies": 2})) if pod.component == "store"]
+    assert len({pod.labels["bedplate/store-node"] for pod in nodes}) == len(nodes) == 4
+    for pod in nodes:
+        assert pod.owner["spec"]["replicas"] == 2
+        assert pod.owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        variables = pod.spec["containers"][0]["env"]
+        named = [entry["name"] for entry in variables]
+        url = environment(pod.spec["containers"][0])["BEDPLATE_STORE_NODE_URL"]["value"]
+        assert url == "http://$(STORE_NODE_IP):8702"
+        # Kubernetes fills in only what stands before.
+        assert named.index("STORE_NODE_IP") < named.index("BEDPLATE_STORE_NODE_URL")
+
+
 def test_what_inference_spools_is_sealed_beside_it_and_after_it(render: Render) -> None:
     (pod,) = [each for each in pods(render(["tryout"])) if each.component == "inference"]
     sealer = pod.spec["initContainers"][-1]

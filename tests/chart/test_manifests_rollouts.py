@@ -123,25 +123,15 @@ def test_a_hook_needs_nothing_that_comes_after_it(render: Render) -> None:
 def test_the_job_gives_every_store_node_its_share(render: Render) -> None:
     (job,) = of_kind(render(["production"]), "Job")
     (provision,) = job["spec"]["template"]["spec"]["containers"]
-    nodes = [pod for pod in pods(render(["production"])) if pod.component == "store"]
-    names = [environment(pod.containers[-1])["BEDPLATE_STORE_NODE"]["value"] for pod in nodes]
-    assert len(names) >= 2
-    assert provision["args"] == [f"--store-node={name}" for name in names]
+    nodes = [
+        environment(pod.spec["containers"][0])["BEDPLATE_STORE_NODE"]["value"]
+        for pod in pods(render(["production"]))
+        if pod.component == "store"
+    ]
+    assert len(nodes) == 4
+    assert provision["args"] == [f"--store-node={node}" for node in nodes]
     (by_hand,) = of_kind(render(["production"], {"store.assignment": "manual"}), "Job")
     assert "args" not in by_hand["spec"]["template"]["spec"]["containers"][0]
-
-
-def test_a_store_node_goes_when_its_successor_has_its_shards(render: Render) -> None:
-    """One pod at a time for each node but during an update, and each of them tells an address of its own."""
-    for pod in pods(render(["production"])):
-        if pod.component == "store":
-            assert pod.owner["spec"]["replicas"] == 1
-            assert pod.owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-            names = [entry["name"] for entry in pod.containers[-1]["env"]]
-            own = environment(pod.containers[-1])
-            assert own["ADDRESS"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
-            assert "$(ADDRESS)" in own["BEDPLATE_STORE_NODE_URL"]["value"]
-            assert names.index("ADDRESS") < names.index("BEDPLATE_STORE_NODE_URL")
 
 
 def test_a_digest_wins_over_the_tag(render: Render) -> None:

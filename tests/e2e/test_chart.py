@@ -122,7 +122,7 @@ def lay_out(manifests: list[Manifest], node: Node) -> TryOut:
     for name, pod in services.items():
         for there, here in pod.main[0].ports.items():
             node.addresses[f"bedplate-{name}.{space}:{there}"] = f"127.0.0.1:{here}"
-            node.addresses[f"bedplate-{name}-0.bedplate-{name}.{space}:{there}"] = f"127.0.0.1:{here}"
+            node.addresses[f"{pod.name}:{there}"] = f"127.0.0.1:{here}"
     return TryOut(node, services, job, test)
 
 

@@ -83,7 +83,7 @@ BEDPLATE_SHARD_SECRET: {valueFrom: {secretKeyRef: {name: {{ $shards }}, key: {{ 
 valueFrom: {secretKeyRef: {name: {{ $name }}, key: {{ .Values.admin.key }}}}
 {{- end -}}
 
-{{/* A container's `env`. Names are unique and sorted; a name that the chart sets itself is refused.
+{{/* A container's `env`. Names are unique; a name that the chart sets itself is refused.
      (dict "root" $ "own" (YAML mapping by name) "extra" .Values.api.extraEnv) */}}
 {{- define "bedplate.env" -}}
 {{- $entries := fromYaml (include "bedplate.secretSettings" .root) -}}
@@ -96,8 +96,13 @@ valueFrom: {secretKeyRef: {name: {{ $name }}, key: {{ .Values.admin.key }}}}
 {{- $_ := set $entries $name (ternary $entry (dict "value" (toString $entry)) (kindIs "map" $entry)) -}}
 {{- end -}}
 env:
+{{- /* What comes from the pod itself stands first: values after it may refer to it. */}}
+{{- range $first := list true false }}
 {{- range $name, $entry := $entries }}
+{{- if eq $first (hasKey (default (dict) $entry.valueFrom) "fieldRef") }}
   - name: {{ $name }}
     {{- toYaml $entry | nindent 4 }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
