@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,3 +180,39 @@ def test_clients_are_told_where_the_services_are(render: Render) -> None:
     }
     assert told(gateway) == ("https://a.example.com", "https://i.example.com")
     assert told({**gateway, "exposure.apiUrl": "https://b.example.com/"})[0] == "https://b.example.com"
+
+
+def test_numbers_stay_numbers_however_large(helm: Helm, tmp_path: Path) -> None:
+    """Helm reads numbers of values files as floats, and prints a million of anything as 1e+06."""
+    values = tmp_path / "large.yaml"
+    values.write_text(
+        "settings: {BEDPLATE_PENDING_MIB_MAX: 12345678, BEDPLATE_S3_READ_SECONDS: 0.25}\n"
+        "podDefaults: {extraEnv: {LARGE: 100000000}, securityContext: {runAsUser: 1000650000}}\n"
+        "broker: {visibilityTimeout: 7200000, bundled: {userId: 1000650000}}\n"
+        "workers: {cpu: {grace: 3600000, replicas: 2000000}}\n"
+        "migrations: {waitSeconds: 1000000}\n"
+    )
+    text = helm.template(f"--values={values}")
+    assert "e+0" not in text
+    manifests = parse(text)
+    settings = one(manifests, "ConfigMap", "bedplate-settings")["data"]
+    assert settings["BEDPLATE_PENDING_MIB_MAX"] == "12345678"
+    assert settings["BEDPLATE_S3_READ_SECONDS"] == "0.25"
+    (worker,) = [pod for pod in pods(manifests) if pod.component == "worker-cpu"]
+    assert environment(worker.spec["containers"][0])["LARGE"]["value"] == "100000000"
+    assert worker.spec["securityContext"]["runAsUser"] == 1000650000
+    assert worker.spec["terminationGracePeriodSeconds"] == 3600030
+
+
+def test_names_that_look_like_numbers_stay_names(helm: Helm) -> None:
+    numbered = Helm(helm.binary, release="123")
+    secrets = {"admin": "1e3", "database": "42", "broker": "0x1", "objectStore": "7"}
+    sets = {f"{name}.existingSecret": secret for name, secret in secrets.items()}
+    manifests = numbered.render(["production"], {**sets, "image.pullSecrets": ["123"], "store.replicas": 0})
+    for pod in pods(manifests):
+        assert pod.labels["app.kubernetes.io/instance"] == "123"
+        assert pod.spec["imagePullSecrets"] == [{"name": "123"}]
+        for container in pod.containers:
+            for entry in container["env"]:
+                reference = entry.get("valueFrom", {}).get("secretKeyRef")
+                assert reference is None or reference["name"] in secrets.values()

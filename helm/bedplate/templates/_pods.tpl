@@ -17,19 +17,19 @@ labels:
 {{- define "bedplate.podPlace" -}}
 {{- $defaults := .root.Values.podDefaults -}}
 {{- $gpu := .root.Values.gpu -}}
-serviceAccountName: {{ include "bedplate.serviceAccountName" .root }}
+serviceAccountName: {{ include "bedplate.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 securityContext:
   {{- toYaml $defaults.securityContext | nindent 2 }}
 {{- with (coalesce .values.priorityClassName $defaults.priorityClassName) }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- $nodes := default $defaults.nodeSelector .values.nodeSelector }}
 {{- if .gpu }}{{- $nodes = merge (dict) $nodes $gpu.nodeSelector }}{{- end }}
@@ -48,12 +48,12 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and .gpu $gpu.runtimeClassName }}
-runtimeClassName: {{ $gpu.runtimeClassName }}
+runtimeClassName: {{ $gpu.runtimeClassName | quote }}
 {{- end }}
 {{- if $defaults.topologySpread.enabled }}
 topologySpreadConstraints:
   {{- range $defaults.topologySpread.keys }}
-  - topologyKey: {{ . }}
+  - topologyKey: {{ . | quote }}
     maxSkew: 1
     whenUnsatisfiable: {{ $defaults.topologySpread.whenUnsatisfiable }}
     labelSelector:
@@ -114,7 +114,7 @@ volumes:
         spec:
           accessModes: [ReadWriteOnce]
           {{- with .cache.storageClass }}
-          storageClassName: {{ . }}
+          storageClassName: {{ . | quote }}
           {{- end }}
           resources:
             requests: {storage: {{ .cache.size }}}
@@ -128,7 +128,7 @@ volumes:
 - name: wait-for-migrations
   {{- include "bedplate.container" . | nindent 2 }}
   command: [python, -m, bedplate_services.migrations]
-  args: [wait, --timeout-seconds, {{ .root.Values.migrations.waitSeconds | quote }}]
+  args: [wait, --timeout-seconds, {{ int .root.Values.migrations.waitSeconds | quote }}]
   {{- include "bedplate.envFrom" .root | nindent 2 }}
   {{- include "bedplate.env" (dict "root" .root) | nindent 2 }}
   {{- include "bedplate.resources" (dict "resources" .root.Values.migrations.resources) | nindent 2 }}
@@ -159,12 +159,12 @@ livenessProbe:
      (dict "seconds" 120) */}}
 {{- define "bedplate.heartbeatProbes" -}}
 startupProbe:
-  exec: {command: [python, -m, bedplate_workers.alive, --max-age-seconds, {{ .seconds | quote }}]}
+  exec: {command: [python, -m, bedplate_workers.alive, --max-age-seconds, {{ int .seconds | quote }}]}
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 60
 livenessProbe:
-  exec: {command: [python, -m, bedplate_workers.alive, --max-age-seconds, {{ .seconds | quote }}]}
+  exec: {command: [python, -m, bedplate_workers.alive, --max-age-seconds, {{ int .seconds | quote }}]}
   periodSeconds: 30
   timeoutSeconds: 10
   failureThreshold: 3
@@ -182,7 +182,7 @@ OMP_NUM_THREADS: {valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor
 
 {{/* How a service takes its leave once it is told to stop. (.Values.api.shutdown) */}}
 {{- define "bedplate.drain" -}}
-BEDPLATE_DRAIN_SECONDS: {value: {{ .drainSeconds | quote }}}
+BEDPLATE_DRAIN_SECONDS: {value: {{ int .drainSeconds | quote }}}
 {{- end -}}
 
 {{/* The file that a process touches to show that it lives. ("worker") */}}

@@ -1,5 +1,10 @@
 {{/* Which settings the processes get, and from where. */}}
 
+{{/* A value as text. Helm reads numbers as floats, of which toString makes 1.2345678e+07. */}}
+{{- define "bedplate.text" -}}
+{{- if kindIs "string" . -}}{{- . -}}{{- else -}}{{- toJson . -}}{{- end -}}
+{{- end -}}
+
 {{/* How clients reach a service. (dict "root" $ "name" "api" "port" 8700) */}}
 {{- define "bedplate.url" -}}
 {{- $exposure := .root.Values.exposure -}}
@@ -12,7 +17,7 @@
 {{- else if and $exposure.gateway.enabled (get $exposure.gateway $host) -}}
 {{- printf "%s://%s" (ternary "https" "http" $exposure.gateway.tls) (get $exposure.gateway $host) -}}
 {{- else -}}
-{{- printf "http://%s:%v" (include "bedplate.host" .) .port -}}
+{{- printf "http://%s:%d" (include "bedplate.host" .) (int .port) -}}
 {{- end -}}
 {{- end -}}
 
@@ -38,7 +43,7 @@
   "BEDPLATE_INFERENCE_URL" (include "bedplate.url" (dict "root" . "name" "inference" "port" .Values.inference.service.port))
 -}}
 {{- if eq .Values.broker.type "redis" -}}
-{{- $_ := set $settings "BEDPLATE_VISIBILITY_TIMEOUT_SECONDS" (toString .Values.broker.visibilityTimeout) -}}
+{{- $_ := set $settings "BEDPLATE_VISIBILITY_TIMEOUT_SECONDS" (include "bedplate.text" .Values.broker.visibilityTimeout) -}}
 {{- else -}}
 {{- $_ := set $settings "BEDPLATE_QUEUE_TYPE" .Values.broker.queueType -}}
 {{- end -}}
@@ -49,7 +54,7 @@
 {{- if hasKey $settings $name -}}
 {{- fail (printf "settings.%s: the chart decides it by other values; take it out of `settings` (README.md names the value)" $name) -}}
 {{- end -}}
-{{- $_ := set $settings $name (toString $value) -}}
+{{- $_ := set $settings $name (include "bedplate.text" $value) -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
@@ -66,21 +71,21 @@
 {{- $database := include "bedplate.secretName" (dict "root" . "for" "database" "existing" $values.database.existingSecret) -}}
 {{- $broker := include "bedplate.secretName" (dict "root" . "for" "broker" "existing" $values.broker.existingSecret) -}}
 {{- $objects := include "bedplate.secretName" (dict "root" . "for" "s3" "existing" $values.objectStore.existingSecret) -}}
-BEDPLATE_REGISTRY_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database }}, key: {{ $values.database.keys.registryUrl }}}}}
-BEDPLATE_STORE_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database }}, key: {{ $values.database.keys.storeUrl }}}}}
-BEDPLATE_BROKER_URL: {valueFrom: {secretKeyRef: {name: {{ $broker }}, key: {{ $values.broker.key }}}}}
-BEDPLATE_S3_ACCESS_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects }}, key: {{ $values.objectStore.keys.accessKey }}}}}
-BEDPLATE_S3_SECRET_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects }}, key: {{ $values.objectStore.keys.secretKey }}}}}
+BEDPLATE_REGISTRY_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database | quote }}, key: {{ $values.database.keys.registryUrl | quote }}}}}
+BEDPLATE_STORE_DATABASE_URL: {valueFrom: {secretKeyRef: {name: {{ $database | quote }}, key: {{ $values.database.keys.storeUrl | quote }}}}}
+BEDPLATE_BROKER_URL: {valueFrom: {secretKeyRef: {name: {{ $broker | quote }}, key: {{ $values.broker.key | quote }}}}}
+BEDPLATE_S3_ACCESS_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects | quote }}, key: {{ $values.objectStore.keys.accessKey | quote }}}}}
+BEDPLATE_S3_SECRET_KEY: {valueFrom: {secretKeyRef: {name: {{ $objects | quote }}, key: {{ $values.objectStore.keys.secretKey | quote }}}}}
 {{- if gt (int $values.store.replicas) 0 }}
 {{- $shards := include "bedplate.secretName" (dict "root" . "for" "shards" "existing" $values.store.existingSecret) }}
-BEDPLATE_SHARD_SECRET: {valueFrom: {secretKeyRef: {name: {{ $shards }}, key: {{ $values.store.key }}}}}
+BEDPLATE_SHARD_SECRET: {valueFrom: {secretKeyRef: {name: {{ $shards | quote }}, key: {{ $values.store.key | quote }}}}}
 {{- end }}
 {{- end -}}
 
 {{/* The first administrator's token, likewise. */}}
 {{- define "bedplate.adminToken" -}}
 {{- $name := include "bedplate.secretName" (dict "root" . "for" "admin" "existing" .Values.admin.existingSecret) -}}
-valueFrom: {secretKeyRef: {name: {{ $name }}, key: {{ .Values.admin.key }}}}
+valueFrom: {secretKeyRef: {name: {{ $name | quote }}, key: {{ .Values.admin.key | quote }}}}
 {{- end -}}
 
 {{/* A container's `env`. Names are unique; a name that the chart sets itself is refused.
@@ -93,7 +98,7 @@ valueFrom: {secretKeyRef: {name: {{ $name }}, key: {{ .Values.admin.key }}}}
 {{- if or (hasKey $entries $name) (and (hasKey $decided $name) (not (hasKey $.root.Values.settings $name))) -}}
 {{- fail (printf "extraEnv.%s: the chart sets it itself; take it out of extraEnv (README.md names the value that decides it)" $name) -}}
 {{- end -}}
-{{- $_ := set $entries $name (ternary $entry (dict "value" (toString $entry)) (kindIs "map" $entry)) -}}
+{{- $_ := set $entries $name (ternary $entry (dict "value" (include "bedplate.text" $entry)) (kindIs "map" $entry)) -}}
 {{- end -}}
 env:
 {{- /* What comes from the pod itself stands first: values after it may refer to it. */}}

@@ -14,7 +14,7 @@ metadata:
 spec:
   accessModes: [ReadWriteOnce]
   {{- with .values.storage.storageClass }}
-  storageClassName: {{ . }}
+  storageClassName: {{ . | quote }}
   {{- end }}
   resources:
     requests: {storage: {{ .values.storage.size }}}
