@@ -59,6 +59,10 @@ class Engine(ABC):
         if self._server is not None:
             self._server.remove()
 
+    def log(self) -> str:
+        """What a private server has said last."""
+        return self._private.log()
+
     def _found(self) -> str:
         """The URL or path that :meth:`start` goes by."""
         if self._place is None:

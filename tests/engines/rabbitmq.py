@@ -90,14 +90,11 @@ class RabbitMQ(Engine):
         """``amqp://`` URL of a virtual host that nobody else uses. The one that BEDPLATE_TEST_RABBITMQ names
         is taken as a whole: its queues ``cpu`` and ``gpu`` go.
         """
-        if self._server is None:
-            url = os.environ[self.variable]
-            _delete_queues(url)
-            yield url
-            _delete_queues(url)
-            return
         name = self._free.pop()
-        yield f"amqp://guest:guest@127.0.0.1:{self._port}/{name}"
+        own = f"amqp://guest:guest@127.0.0.1:{self._port}/{name}"
+        url = os.environ[self.variable] if self._server is None else own
+        _delete_queues(url)
+        yield url
         self._free.append(name)
 
     def _connect_once(self) -> None:

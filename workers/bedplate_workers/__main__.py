@@ -115,6 +115,8 @@ def _celery_arguments(queues: str, log_level: str) -> list[str]:
         f"--queues={queues}",
         # CUDA does not survive a fork, and one process loads the model once; more workers are more processes.
         "--pool=solo",
+        # Else a worker takes as many messages as there are cores, and holds what it cannot begin yet.
+        "--concurrency=1",
         f"--hostname=bedplate-{uuid.uuid4().hex[:8]}@%h",
         f"--loglevel={log_level}",
         "--without-gossip",

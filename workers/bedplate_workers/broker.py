@@ -133,7 +133,7 @@ def check_queues(app: Celery) -> None:
     """
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1)
+            connection.ensure_connection(max_retries=1, interval_start=0.2, interval_step=0)
             for queue in app.conf.task_queues:
                 queue(connection.default_channel).declare()
     except PreconditionFailed as error:
