@@ -103,8 +103,9 @@ def private_place(private: Redis | RabbitMQ, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.parametrize("private", [RabbitMQ], ids=["rabbitmq"], indirect=True, scope="module")
 def test_a_worker_outlives_a_broker_that_loses_patience(private: RabbitMQ, private_place: Place) -> None:
-    """RabbitMQ's consumer time-out (by default 30 minutes) ends the channel, not the worker. Its message comes
-    back once it notices; the ledger tells whether that is done.
+    """RabbitMQ's consumer time-out (by default 30 minutes) ends the channel, not the worker.
+
+    The message comes back once the worker notices; the ledger tells whether it is done.
     """
     worker = private_place.worker()
     private_place.send("hold")
