@@ -19,7 +19,7 @@ CUSTOM_KINDS = frozenset(
         ("monitoring.coreos.com/v1", "ServiceMonitor"),
     }
 )
-"""What operators bring, and Kubernetes' schemas do not know (operator_models.py does); any other kind is a mistake."""
+"""What operators bring: operator_models.py knows it, Kubernetes does not. Any other kind is a mistake."""
 
 
 def check(manifest: dict[str, Any], kubernetes: str) -> None:
