@@ -9,13 +9,17 @@ from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from bedplate_registry.aliases import list_all
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database
 from bedplate_store.space_lags import reader_lags, space_lags
 from bedplate_workers.clocks import Clock
+from bedplate_workers.logging import get_logger
 from bedplate_workers.queues import backlogs
+
+_log = get_logger(__name__)
 
 
 class LedgerCollector(Collector):
@@ -132,5 +136,21 @@ def _age(moment: datetime | None, now: datetime) -> float:
 
 
 def database_collectors(registry: RegistryDatabase, store: Database, now: Clock) -> list[Collector]:
-    """All of these."""
-    return [LedgerCollector(store, now), SpaceCollector(store, now), AliasCollector(registry, store)]
+    """All of these; what a database that is away cannot tell is left out of the scrape."""
+    collectors = (LedgerCollector(store, now), SpaceCollector(store, now), AliasCollector(registry, store))
+    return [_WhileItAnswers(collector) for collector in collectors]
+
+
+class _WhileItAnswers(Collector):
+    """A scrape without these gauges still tells what the process counts, such as its chores that fail."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            families = list(self._collector.collect())
+        except SQLAlchemyError as error:
+            _log.warning("a database cannot be asked for metrics", reason=str(error))
+            return
+        yield from families

@@ -211,3 +211,17 @@ def test_the_metrics_port_tells_what_is_published_behind_which_alias(
     assert told["bedplate_space_oldest_pending_seconds", "core@1/item"] == 0
     assert told["bedplate_alias_version", "core@production"] == 1
     assert told["bedplate_alias_snapshot_timestamp_seconds", "core@production", "item"] == published
+
+
+def test_a_scrape_while_the_database_is_away_tells_what_the_process_counts(bench: Any, clock: Any) -> None:
+    place, metrics = bench.workplace, ReconcilerMetrics()
+    metrics.chore("reconcile the ledger", False)
+    for collector in database_collectors(place.registry, place.store, clock):
+        metrics.registry.register(collector)
+    assert ("bedplate_queue_due_partitions", "cpu") in samples(metrics.registry)
+    with place.store.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE job_partitions RENAME TO away")
+        connection.exec_driver_sql("ALTER TABLE spaces RENAME TO spaces_away")
+    told = samples(metrics.registry)
+    assert told["bedplate_reconciler_chores_total", "reconcile the ledger", "failed"] == 1
+    assert not [name for name, *_ in told if name.startswith(("bedplate_queue_", "bedplate_space_"))]
