@@ -88,7 +88,7 @@ def walk(
         table = events()
         _send(client, table)
     with _step(say, "a version, trained and published"), tempfile.TemporaryDirectory(prefix=NAME) as folder:
-        model = _train(table)
+        model = train(table)
         save_checkpoint(Path(folder), model)
         version = client.versions.publish(NAME, folder, description="a round through the platform").reference
     space = f"{version}/user"
@@ -154,7 +154,8 @@ def _send(client: Client, table: pa.Table) -> None:
         raise Wrong(f"The users {USERS[0]} ... have {before} events; {EVENTS_PER_USER} each were sent.")
 
 
-def _train(table: pa.Table) -> FoundationModel:
+def train(table: pa.Table) -> FoundationModel:
+    """A small version that has learned from the events."""
     columns = {name: table[name].to_pylist() for name in ("user", "item", "action", "surface")}
     times_ms = table["event_time"].cast(pa.int64()).to_numpy() // 1000
     learned = Events.from_columns(**columns, event_time_ms=times_ms, label=table["label"].to_numpy())

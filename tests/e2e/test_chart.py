@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis as redis_client
+from sqlalchemy import select
 from tests.chart.helm_binary import NoHelm, find_helm
 from tests.chart.kubelet import PATIENCE_SECONDS, Node, RunningPod
 from tests.chart.manifests import PodOf, pods
@@ -20,8 +24,11 @@ from tests.engines.s3 import free_ports
 
 from bedplate import Client
 from bedplate.errors import Unavailable
+from bedplate_modeling.checkpoints import save_checkpoint
 from bedplate_services import round_trip
+from bedplate_store.database import Database
 from bedplate_store.objects import S3ObjectStore
+from bedplate_store.tables.records import LoggedRequestRow
 
 pytestmark = pytest.mark.timeout(900)
 STORE_NODES = 1
@@ -100,16 +107,22 @@ class TryOut:
     """What the manifests make, running here."""
 
     node: Node
+    database: str
     services: dict[str, RunningPod]
     job: RunningPod
     test: RunningPod
+
+    def url(self, name: str) -> str:
+        """Of a service, as clients in the cluster write it, here."""
+        port = {"api": 8700, "inference": 8701}[name]
+        return self.node.here(f"http://bedplate-{name}.bedplate-test.svc:{port}")
 
     @property
     def all(self) -> list[RunningPod]:
         return [*self.services.values(), self.job, self.test]
 
 
-def lay_out(manifests: list[Manifest], node: Node) -> TryOut:
+def lay_out(manifests: list[Manifest], node: Node, database: str) -> TryOut:
     """Every pod but the bundled servers', one replica each, and the addresses by which they meet."""
     found = {pod.component: pod for pod in pods(manifests) if pod.ours}
 
@@ -123,7 +136,7 @@ def lay_out(manifests: list[Manifest], node: Node) -> TryOut:
         for there, here in pod.main[0].ports.items():
             node.addresses[f"bedplate-{name}.{space}:{there}"] = f"127.0.0.1:{here}"
             node.addresses[f"{pod.name}:{there}"] = f"127.0.0.1:{here}"
-    return TryOut(node, services, job, test)
+    return TryOut(node, database, services, job, test)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +152,7 @@ def installed(
         node.addresses[secret["registry-url"]] = database
         node.addresses[f"bedplate-valkey.{space}:6379"] = stack.enter_context(broker(manifests))
         node.addresses[f"bedplate-s3.{space}:8333"] = stack.enter_context(objects(manifests))
-        tryout = lay_out(manifests, node)
+        tryout = lay_out(manifests, node, database)
         stack.callback(lambda: [pod.kill() for pod in tryout.all])
         waiting = [container for pod in tryout.services.values() for container in pod.before]
         for container in waiting:
@@ -160,6 +173,47 @@ def test_helm_test_passes(installed: TryOut) -> None:
     assert "every answer was right" in installed.test.main[0].log()
 
 
+def test_what_is_served_reaches_the_log_through_the_sealer(
+    installed: TryOut, manifests: list[Manifest], tmp_path: Path
+) -> None:
+    """The reconciler's pod cannot see the spool of the inference service's."""
+    token = one(manifests, "Secret", "bedplate-admin")["stringData"]["token"]
+    with Client(installed.url("api"), token) as client:
+        save_checkpoint(tmp_path, round_trip.train(round_trip.events()))
+        version = client.versions.publish(round_trip.NAME, tmp_path)
+        client.aliases.move(round_trip.NAME, "served", version.version, force=True)
+    request = {
+        "user": round_trip.USERS[0],
+        "surface": round_trip.NAME,
+        "candidates": ["a"],
+        "request_id": "r-1",
+    }
+    wait_until(lambda: ask_inference(installed, token, request) == httpx.codes.OK)
+    wait_until(lambda: logged_requests(installed.database) == ["r-1"])
+
+
+def ask_inference(installed: TryOut, token: str, request: dict[str, Any]) -> int:
+    url = f"{installed.url('inference')}/v1/tae"
+    answer = httpx.post(url, json=request, headers={"authorization": f"Bearer {token}"}, timeout=30.0)
+    return answer.status_code
+
+
+def logged_requests(url: str) -> list[str]:
+    database = Database(url)
+    try:
+        with database.read() as session:
+            return list(session.scalars(select(LoggedRequestRow.request_id)))
+    finally:
+        database.close()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.2)
+
+
 def test_every_probe_says_yes(installed: TryOut) -> None:
     for pod in installed.services.values():
         for container in [*pod.sidecars, *pod.main]:
@@ -175,12 +229,9 @@ def test_the_job_runs_again_at_an_upgrade_and_changes_nothing(installed: TryOut)
 
 def test_clients_are_told_addresses_in_the_cluster(installed: TryOut, manifests: list[Manifest]) -> None:
     token = one(manifests, "Secret", "bedplate-admin")["stringData"]["token"]
-    url = installed.node.here("http://bedplate-api.bedplate-test.svc:8700")
-    with Client(url, token) as client:
+    with Client(installed.url("api"), token) as client:
         assert client.whoami().role == "admin"
-        assert client.endpoints().inference == installed.node.here(
-            "http://bedplate-inference.bedplate-test.svc:8701"
-        )
+        assert client.endpoints().inference == installed.url("inference")
         assert [foundation.name for foundation in client.foundations.list()] == [round_trip.NAME]
 
 
