@@ -6,6 +6,7 @@ On one machine this tells what the fan-out costs, not what more machines bring: 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,9 +22,10 @@ from bedplate_store.database import Database
 from bedplate_store.objects import open_object_store
 from bedplate_store.segments import write_segment
 from bedplate_store.spaces import SpaceKey
-from benchmarks.figures import Figure, interleave
+from benchmarks.figures import Figure, Sample, interleave
 from benchmarks.load import Target, wire
 from benchmarks.memory import resident_bytes
+from benchmarks.processor_time import Meter
 from benchmarks.vectors import clustered, gapped_keys
 from benchmarks.workbench import SEARCH_DIM, Workbench
 
@@ -115,21 +117,38 @@ def _measure(
     for what, (verb, bodies) in work.items():
         for connections in CONNECTIONS:
             requests = bench.scale.of(1500, 200) * min(connections, 4)
-            cut, whole = (_target(platform, space, verb, bodies) for space in (CUT, WHOLE))
-            pairs = interleave(
-                bench.scale.rounds,
-                lambda _, target=cut, n=connections, r=requests: bench.load.fire(
-                    target, connections=n, requests=r
-                ),
-                lambda _, target=whole, n=connections, r=requests: bench.load.fire(
-                    target, connections=n, requests=r
-                ),
+            cut, whole = (
+                _Shot(bench, platform, _target(platform, space, verb, bodies), connections, requests)
+                for space in (CUT, WHOLE)
             )
+            pairs = interleave(bench.scale.rounds, lambda _, shot=cut: shot(), lambda _, shot=whole: shot())
             name = f"{what}, {SHARDS} shards, {nodes} node(s), {connections} connection(s)"
-            figures.append(
-                pairs.figure(NAME, name, "requests/s", "one process, one index", _memory(platform))
-            )
+            details = {
+                **_memory(platform),
+                "processor_us": cut.api.microseconds + sum(node.microseconds for node in cut.nodes),
+                "api_processor_us": cut.api.microseconds,
+                "limit_processor_us": whole.api.microseconds,
+            }
+            figures.append(pairs.figure(NAME, name, "requests/s", "one process, one index", details))
     return figures
+
+
+class _Shot:
+    """Fires one round of requests and measures the processor time that the API and the nodes spend on one."""
+
+    def __init__(
+        self, bench: Workbench, platform: Platform, target: Target, connections: int, requests: int
+    ) -> None:
+        pids = platform.pids()
+        self.api = Meter(pids["api"], requests)
+        self.nodes = [Meter(pid, requests) for name, pid in pids.items() if name.startswith("store-")]
+        self._fire = lambda: bench.load.fire(target, connections=connections, requests=requests)
+
+    def __call__(self) -> Sample:
+        fire = self._fire
+        for meter in (self.api, *self.nodes):
+            fire = partial(meter.round, fire)
+        return fire()
 
 
 def _target(platform: Platform, space: str, verb: str, bodies: list[bytes]) -> Target:

@@ -8,7 +8,7 @@ remembers what it was lately. Shapes: n keys, Q queries, K results, d the dimens
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from bedplate.wire.filters import Filter
 from bedplate.wire.registry import Dtype, KeyType, Metric
 from bedplate_store.database import Database
 from bedplate_store.filters import FilterCache
-from bedplate_store.indexes import IndexDocument, VectorIndex, index_key, open_index
+from bedplate_store.indexes import IndexDocument, RowSelection, VectorIndex, index_key, open_index
 from bedplate_store.keys import Keys, RawKeys, parse_keys, take, to_python
 from bedplate_store.mapping import local_file
 from bedplate_store.objects import ObjectStore
 from bedplate_store.opening import OpenSnapshot
 from bedplate_store.overlay import Overlay
-from bedplate_store.segment_parts import rows_of
+from bedplate_store.scoring import Rows, Scores
+from bedplate_store.segment_parts import SegmentPart, rows_of
 from bedplate_store.segments import Segment, open_segment
 from bedplate_store.shard_hits import merged
 from bedplate_store.shard_ranges import ShardRanges
@@ -78,12 +79,12 @@ class ShardGroup:
         self.storage = first.storage
         self.key_type: KeyType = first.key_type
         self.snapshot, self.sequence = first.snapshot, first.sequence
+        self._joint = _joint([readers[number] for number in sorted(readers)])
 
     def lookup(self, keys: RawKeys, dtype: VectorDtype | None = None) -> LookupResult:
         """The vectors of ``keys`` [n], all of which belong to these shards, in ``dtype``, as a reader's."""
-        if len(self._readers) == 1:
-            (reader,) = self._readers.values()
-            return reader.lookup(keys, dtype)
+        if self._joint is not None:
+            return self._joint.lookup(keys, dtype)
         parsed = parse_keys(keys, self.key_type)
         shards = self._ranges.shard_of(parsed)
         found = np.zeros(len(keys), np.bool_)
@@ -104,9 +105,9 @@ class ShardGroup:
         filter: Filter | None = None,
     ) -> SearchResult:
         """The nearest ``k`` rows of these shards for each of ``vectors`` [Q, d], as a reader's ``search``."""
+        if self._joint is not None and (filter is None or len(self._readers) == 1):
+            return self._joint.nearest(vectors, k, ef, recall, filter)
         results = [reader.nearest(vectors, k, ef, recall, filter) for reader in self._readers.values()]
-        if len(results) == 1:
-            return results[0]
         keys, scores = merged([(result.keys, result.scores) for result in results], k)
         return SearchResult(keys, scores, results[0].found, self.snapshot, self.sequence)
 
@@ -273,6 +274,67 @@ class HeldSnapshot:
         self._replaced_at = {each: at for each, at in self._replaced_at.items() if each not in old}
         self._groups = {}
         self._sequence = sequence
+
+
+class _Indexes:
+    """The indexes of several shards as one :class:`VectorIndex`; rows count from the first shard's."""
+
+    def __init__(self, parts: Sequence[SegmentPart], indexes: Sequence[VectorIndex]) -> None:
+        self.kind = indexes[0].kind
+        self.parameters = indexes[0].parameters
+        self.rows = parts[-1].start + parts[-1].info.rows - parts[0].start
+        self._indexes = [
+            (index, part.start - parts[0].start) for part, index in zip(parts, indexes, strict=True)
+        ]
+
+    def search(
+        self,
+        queries_QD: NDArray[np.float32],
+        k: int,
+        *,
+        ef: int | None = None,
+        recall: float | None = None,
+        among: RowSelection | None = None,
+    ) -> tuple[Scores, Rows]:
+        """The best ``k`` of all; of equal scores the smallest row comes first, which has the smallest key."""
+        assert among is None  # a selection of rows belongs to one shard
+        scores_VQK: list[Scores] = []
+        rows_VQK: list[Rows] = []
+        for index, start in self._indexes:
+            scores, rows = index.search(queries_QD, k, ef=ef, recall=recall)
+            scores_VQK.append(scores)
+            rows_VQK.append(np.where(rows < 0, -1, rows + start))
+        scores, rows = np.concatenate(scores_VQK, axis=1), np.concatenate(rows_VQK, axis=1)
+        places = np.lexsort((rows, -scores), axis=1)[:, :k]
+        return np.take_along_axis(scores, places, axis=1), np.take_along_axis(rows, places, axis=1)
+
+
+def _joint(readers: Sequence[SpaceReader]) -> SpaceReader | None:
+    """One reader for what several would answer, at a fraction of the calls; None where there are writes.
+
+    It spans the rows from the first shard to the last. Of rows between them that belong to other shards
+    nobody asks here, and no index has them.
+    """
+    first = readers[0]
+    if len(readers) == 1:
+        return first
+    parts = [reader.base for reader in readers if isinstance(reader.base, SegmentPart)]
+    indexes = [reader.index for reader in readers if reader.index is not None]
+    if len(parts) != len(readers) or len(indexes) != len(readers) or any(len(one.overlay) for one in readers):
+        return None
+    last = parts[-1]
+    return SpaceReader(
+        space=first.space,
+        dim=first.dim,
+        dtype=first.dtype,
+        metric=first.metric,
+        key_type=first.key_type,
+        snapshot=first.snapshot,
+        sequence=first.sequence,
+        base=rows_of(last.whole, parts[0].start, last.start + last.info.rows),
+        index=_Indexes(parts, indexes),
+        overlay=Overlay.empty(first.key_type, first.dim, first.dtype),
+    )
 
 
 def _raw(keys: Keys) -> RawKeys:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.codecs import HEADER_DIM, HEADER_DTYPE, HEADER_ROWS, HEADER_SNAPSHOT, HEADER_VERSION
+from bedplate.codecs import (
+    HEADER_DIM,
+    HEADER_DTYPE,
+    HEADER_ROWS,
+    HEADER_SHARDS,
+    HEADER_SNAPSHOT,
+    HEADER_VERSION,
+)
 from bedplate.wire.shards import ShardsAnswered
 
 
@@ -35,10 +42,18 @@ def missing_of(found: NDArray[np.bool_], answered: NDArray[np.bool_] | None) -> 
 
 
 def headers_of(
-    *, media: str, body_bytes: int, version: str, snapshot: int, dim: int, dtype: str, rows: int
+    *,
+    media: str,
+    body_bytes: int,
+    version: str,
+    snapshot: int,
+    dim: int,
+    dtype: str,
+    rows: int,
+    shards: str | None,
 ) -> list[tuple[bytes, bytes]]:
     """The headers of an answer; both paths send these."""
-    named = {
+    named: dict[str, str | int] = {
         "content-type": media,
         "content-length": body_bytes,
         HEADER_VERSION: version,
@@ -47,4 +62,11 @@ def headers_of(
         HEADER_DTYPE: dtype,
         HEADER_ROWS: rows,
     }
+    if shards is not None:
+        named[HEADER_SHARDS] = shards
     return [(name.encode(), str(value).encode()) for name, value in named.items()]
+
+
+def shards_header(answered: int, of: int) -> str:
+    """How many of the shards that were needed answered."""
+    return f"{answered}/{of}"

@@ -21,7 +21,8 @@ from bedplate_services.composition import Platform, build_platform
 from bedplate_services.coverage import keep_measured
 from bedplate_services.edge import BodyLimits, Edge
 from bedplate_services.hot_path import HotPath
-from bedplate_services.lane.answering import STATE, Lane
+from bedplate_services.lane.answering import Lane
+from bedplate_services.lane.protocol import STATE
 from bedplate_services.local_caches import local_caches
 from bedplate_services.routes import (
     bulk,
@@ -81,7 +82,7 @@ class Api:
         hot_path = HotPath(house.directory, remote, house.metrics, queue, self.http)
         bulk_bytes = (limits or BodyLimits()).bulk
         self.lane = Lane(
-            house.directory, house.authenticator, house.metrics, queue, bulk_bytes, house.draining
+            house.directory, house.authenticator, house.metrics, queue, remote, bulk_bytes, house.draining
         )
         self._edge = Edge(Gate(hot_path, house.authenticator), house.metrics, limits, house.draining)
 

@@ -14,10 +14,10 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bedplate.codecs import HEADER_SHARDS, MediaType, content_type, negotiate
+from bedplate.codecs import MediaType, content_type, negotiate
 from bedplate.errors import InvalidRequest, MethodNotAllowed
 from bedplate_services import lookups, searches
-from bedplate_services.answers import Answer, headers_of
+from bedplate_services.answers import Answer, headers_of, shards_header
 from bedplate_services.bodies import whole_body
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
@@ -156,8 +156,7 @@ async def _send(send: Send, located: Located, answer: Answer) -> None:
         dim=located.reader.dim,
         dtype=answer.dtype,
         rows=answer.rows,
+        shards=None if answer.shards is None else shards_header(answer.shards.answered, answer.shards.of),
     )
-    if answer.shards is not None:
-        headers.append((HEADER_SHARDS.encode(), f"{answer.shards.answered}/{answer.shards.of}".encode()))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

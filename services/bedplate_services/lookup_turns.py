@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.codecs import VectorDtype
-from bedplate_store.readers import LookupResult, SpaceReader
+from bedplate_store.readers import LookupResult
 
 Outcome = LookupResult | Exception
 Done = Callable[[Outcome], None]
@@ -29,9 +30,15 @@ _ALONE_LOOKUPS = 256
 some microseconds; then it is tried again."""
 
 
+class Lookable(Protocol):
+    """What lookups are handed to: a reader, or some shards of one."""
+
+    def lookup(self, keys: NDArray[np.int64], dtype: VectorDtype | None = None) -> LookupResult: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    reader: SpaceReader
+    reader: Lookable
     keys: NDArray[np.int64]
     dtype: VectorDtype
     done: Done
@@ -45,7 +52,7 @@ class LookupTurns:
         self._lonely_turns = 0
         self._alone = 0
 
-    def submit(self, reader: SpaceReader, keys: NDArray[np.int64], dtype: VectorDtype, done: Done) -> None:
+    def submit(self, reader: Lookable, keys: NDArray[np.int64], dtype: VectorDtype, done: Done) -> None:
         """Look up now or at the end of the turn; ``done`` gets the result of these keys, or the exception."""
         if self._alone and not self._waiting:
             self._alone -= 1
@@ -76,7 +83,7 @@ def _alike(one: _Waiting, other: _Waiting) -> bool:
     return one.reader is other.reader and one.dtype == other.dtype
 
 
-def _look_up(reader: SpaceReader, keys: NDArray[np.int64], dtype: VectorDtype) -> Outcome:
+def _look_up(reader: Lookable, keys: NDArray[np.int64], dtype: VectorDtype) -> Outcome:
     try:
         return reader.lookup(keys, dtype)
     except Exception as error:  # noqa: BLE001  # told to whoever asked

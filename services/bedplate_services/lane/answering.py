@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,9 @@ from bedplate.codecs import (
     decode_keys_raw,
     lookup_parts_raw,
 )
-from bedplate_services import searches
-from bedplate_services.answers import headers_of
+from bedplate.errors import BedplateError, ShardsUnanswered
+from bedplate_services import problems, searches
+from bedplate_services.answers import headers_of, shards_header
 from bedplate_services.auth import Authenticator
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
@@ -24,14 +25,17 @@ from bedplate_services.draining import Draining
 from bedplate_services.edge import new_request_id
 from bedplate_services.hot_path import INLINE_BYTES, ROUTES
 from bedplate_services.lane.heads import Ask, read_head
+from bedplate_services.lane.protocol import Buffers, Done, ServerHeaders
+from bedplate_services.logging import get_logger
 from bedplate_services.lookup_turns import LookupTurns
 from bedplate_services.metrics import Metrics
 from bedplate_services.searches import Query
+from bedplate_services.shards.answering import RemoteAnswers, lookup_result, search_result
+from bedplate_services.shards.fan_out import RemoteLookup, RemoteSearch
 from bedplate_store.readers import LookupResult, SearchResult
 from bedplate_store.shard_routing import RemoteSpace
 
-STATE = "bedplate_lane"
-"""Where the application leaves its lane in the lifespan's state, for the server's protocol to find."""
+_log = get_logger(__name__)
 _HEADS_MAX = 4096
 _HEAD_BYTES_MAX = 4096  # a filter may be long, and heads are remembered: 16 MiB of them at most
 SEARCH_BYTES_MAX = 256 << 10
@@ -42,9 +46,7 @@ _STATUS = b"HTTP/1.1 200 OK\r\n"
 
 Asked = NDArray[np.int64] | Query
 Result = LookupResult | SearchResult
-Done = Callable[[Result | Exception], None]
-Buffers = Sequence[bytes | memoryview]
-ServerHeaders = Sequence[tuple[bytes, bytes]]
+Remote = RemoteLookup | RemoteSearch
 
 
 class _Shape(NamedTuple):
@@ -56,12 +58,14 @@ class _Shape(NamedTuple):
     dtype: str
     rows: int
     body_bytes: int
+    shards: str | None
 
 
 class Lane:
     """Answers what ``heads`` lets in. Belongs to the loop of its ``SpaceDirectory``.
 
     Args:
+        remote: asks store nodes; None: there are none.
         body_bytes_max: larger bodies are left to the ordinary path.
         draining: once begun, all is left to the ordinary path, which closes connections.
     """
@@ -72,6 +76,7 @@ class Lane:
         authenticator: Authenticator,
         metrics: Metrics,
         queue: SearchQueue,
+        remote: RemoteAnswers | None = None,
         body_bytes_max: int = INLINE_BYTES,
         draining: Draining | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class Lane:
         self._authenticator = authenticator
         self._metrics = metrics
         self._queue = queue
+        self._remote = remote
         self._turns = LookupTurns()
         self._body_bytes_max = {
             "lookup": min(body_bytes_max, INLINE_BYTES),
@@ -112,10 +118,12 @@ class Lane:
         if not self._authenticator.knows(ask.token):
             return None
         located = self._directory.at_hand(ask.reference, ask.space)
-        if located is not None and isinstance(located.reader, RemoteSpace):
-            return None  # store nodes are asked, and waited for
-        if located is not None and ask.verb == "search" and located.reader.key_type != "int64":
+        if located is None or ask.verb == "lookup":
+            return located
+        if located.reader.key_type != "int64":
             return None  # such hits do not fit a raw answer
+        if ask.parameters.by_key and isinstance(located.reader, RemoteSpace):
+            return None  # store nodes are asked twice, and not together with others
         return located
 
     def read(self, ask: Ask, body: bytes, located: Located) -> Asked | None:
@@ -128,6 +136,13 @@ class Lane:
 
     def begin(self, ask: Ask, asked: Asked, located: Located, done: Done) -> None:
         """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
+        if isinstance(located.reader, RemoteSpace):
+            assert self._remote is not None  # the directory gives no remote space without it
+            if isinstance(asked, Query):
+                self._remote.turns.search(located.reader, asked, done)
+            else:
+                self._remote.turns.lookup(located.reader, asked, _dtype(ask, located), done)
+            return
         if not isinstance(asked, Query):
             self._turns.submit(located.here, asked, _dtype(ask, located), done)
             return
@@ -138,26 +153,74 @@ class Lane:
             assert asked.vectors is not None
             self._queue.submit(reader, asked.vectors, k, ef, done, recall=recall, filter=filter)
 
-    def answer(self, ask: Ask, located: Located, result: Result, server_headers: ServerHeaders) -> Buffers:
-        """The whole answer. Raises what the ordinary path would raise."""
-        if isinstance(result, LookupResult):
-            return self._vectors(ask, located, result, server_headers)
-        return self._hits(ask, located, result, server_headers)
+    def answer(
+        self, ask: Ask, located: Located, outcome: Result | Remote | Exception, server_headers: ServerHeaders
+    ) -> Buffers | None:
+        """The whole answer; None: the ordinary path is to give it.
+
+        That shards did not answer is told here: to ask them again would take as long once more.
+        """
+        shards = None
+        if isinstance(outcome, Remote):
+            error = self._unanswered(outcome)
+            if error is not None:
+                return self._refusal(ask, error, server_headers)
+            shards = shards_header(outcome.shards.answered, outcome.shards.of)
+            outcome = lookup_result(outcome) if isinstance(outcome, RemoteLookup) else search_result(outcome)
+        if isinstance(outcome, ShardsUnanswered):
+            return self._refusal(ask, outcome, server_headers)
+        if isinstance(outcome, Exception):
+            return None
+        if isinstance(outcome, LookupResult):
+            return self._vectors(ask, located, outcome, shards, server_headers)
+        return self._hits(ask, located, outcome, shards, server_headers)
+
+    def _unanswered(self, found: Remote) -> ShardsUnanswered | None:
+        assert self._remote is not None
+        try:
+            self._remote.require(found, partial=False)
+        except ShardsUnanswered as error:
+            return error
+        return None
+
+    def _refusal(self, ask: Ask, error: BedplateError, server_headers: ServerHeaders) -> Buffers:
+        request_id = _request_id(ask)
+        told = problems.response(error, {"type": "http", problems.REQUEST_ID: request_id.decode()})
+        _log.error("request failed", path=ROUTES[ask.verb], request_id=request_id.decode(), exc_info=error)
+        status = b"HTTP/1.1 %d %b\r\n" % (told.status_code, HTTPStatus(told.status_code).phrase.encode())
+        headers = _lines([*server_headers, *told.raw_headers, (b"x-request-id", request_id)])
+        return status + headers + b"\r\n", bytes(told.body)
 
     def _vectors(
-        self, ask: Ask, located: Located, result: LookupResult, server_headers: ServerHeaders
+        self,
+        ask: Ask,
+        located: Located,
+        result: LookupResult,
+        shards: str | None,
+        server_headers: ServerHeaders,
     ) -> Buffers:
         reader = located.reader
         dtype = _dtype(ask, located)
         vectors, found = lookup_parts_raw(result.found, result.vectors, dtype)
         rows = len(result.found)
         shape = _Shape(
-            located.version, result.snapshot, reader.dim, dtype, rows, vectors.nbytes + found.nbytes
+            located.version,
+            result.snapshot,
+            reader.dim,
+            dtype,
+            rows,
+            vectors.nbytes + found.nbytes,
+            shards,
         )
         return self._head(ask, shape, server_headers), vectors, found
 
     def _hits(
-        self, ask: Ask, located: Located, result: SearchResult, server_headers: ServerHeaders
+        self,
+        ask: Ask,
+        located: Located,
+        result: SearchResult,
+        shards: str | None,
+        server_headers: ServerHeaders,
     ) -> Buffers:
         body = searches.raw_hits(result, ask.parameters.by_key)
         reader = located.reader
@@ -168,14 +231,19 @@ class Lane:
             reader.storage.answers,
             len(result.scores),
             len(body),
+            shards,
         )
         return self._head(ask, shape, server_headers), body
 
-    def count(self, ask: Ask, result: Result, seconds: float) -> None:
+    def count(self, ask: Ask, outcome: Result | Remote | Exception, seconds: float) -> None:
         """Tell the metrics of an answer."""
-        route, rows = ROUTES[ask.verb], len(result.found)
+        route = ROUTES[ask.verb]
+        if isinstance(outcome, Exception) or (isinstance(outcome, Remote) and outcome.shards.missing):
+            self._metrics.request("POST", route, problems.status_of(ShardsUnanswered("")), seconds)
+            return
+        rows = len(outcome.found)
         self._metrics.request("POST", route, 200, seconds)
-        self._metrics.rows(route, rows, rows - int(np.count_nonzero(result.found)))
+        self._metrics.rows(route, rows, rows - int(np.count_nonzero(outcome.found)))
 
     def _head(self, ask: Ask, shape: _Shape, server_headers: ServerHeaders) -> bytes:
         if server_headers is not self._server_headers:  # the server makes new ones when its date changes
@@ -185,8 +253,11 @@ class Lane:
             if len(self._headers) >= _HEADS_MAX:
                 self._headers.clear()
             ours = self._headers[shape] = _lines(headers_of(media=RAW, **shape._asdict()))
-        request_id = ask.request_id or new_request_id().encode()
-        return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, request_id)
+        return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, _request_id(ask))
+
+
+def _request_id(ask: Ask) -> bytes:
+    return ask.request_id or new_request_id().encode()
 
 
 def _dtype(ask: Ask, located: Located) -> VectorDtype:

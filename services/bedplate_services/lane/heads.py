@@ -51,8 +51,12 @@ class Ask:
 
 
 @dataclass(slots=True)
-class _Head:
-    """httptools' callbacks; the parser is the one that uvicorn uses, so both read the same."""
+class Head:
+    """httptools' callbacks; the parser is the one that uvicorn uses, so both read the same.
+
+    Attributes:
+        headers: by lower-case name, without those that change nothing.
+    """
 
     url: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
@@ -78,7 +82,13 @@ class _Head:
 
 def read_head(head: bytes) -> Ask | None:
     """What ``head``, with the empty line that ends it, asks of the lane; None: the ordinary path takes it."""
-    parsed = _Head()
+    parsed = parse_head(head)
+    return None if parsed is None else _ask(parsed)
+
+
+def parse_head(head: bytes) -> Head | None:
+    """``head`` if it is that of a POST that a lane may answer: whole, plain, on a connection that stays."""
+    parsed = Head()
     parser = httptools.HttpRequestParser(parsed)
     try:
         parser.feed_data(head)
@@ -87,10 +97,10 @@ def read_head(head: bytes) -> Ask | None:
     usual = parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
     if not (parsed.complete and parsed.suited and usual and parser.should_keep_alive()):
         return None
-    return _ask(parsed)
+    return parsed
 
 
-def _ask(head: _Head) -> Ask | None:
+def _ask(head: Head) -> Ask | None:
     path, _, query = head.url.decode("latin-1").partition("?")
     match = PATH.match(path) if "%" not in path and path.isascii() else None
     scheme, _, secret = head.headers.get(b"authorization", b"").decode("latin-1").partition(" ")

@@ -8,24 +8,56 @@ callbacks tell whether a connection is idle; ``default_headers`` of the server s
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bedplate.errors import BedplateError
-from bedplate_services.directory import Located
-from bedplate_services.lane.answering import STATE, Lane, Result
-from bedplate_services.lane.heads import Ask
 
+STATE = "bedplate_lane"
+"""Where an application leaves its lane in the lifespan's state, for the server's protocol to find."""
 _END_OF_HEAD = b"\r\n\r\n"
+Buffers = Sequence[bytes | memoryview]
+ServerHeaders = Sequence[tuple[bytes, bytes]]
+Done = Callable[[Any], None]
+
+
+class Asks(Protocol):
+    """What a request head asks; ``body_bytes`` is at least 1."""
+
+    @property
+    def body_bytes(self) -> int: ...
+
+
+class RequestLane(Protocol):
+    """What answers beside the application. What it asks, finds and gets it alone understands."""
+
+    def ask(self, head: bytes) -> Asks | None:
+        """What a request head asks, if the lane may answer it."""
+
+    def locate(self, ask: Any) -> Any | None:
+        """Who answers, if that can be told without waiting for anything."""
+
+    def read(self, ask: Any, body: bytes, located: Any) -> Any:
+        """What a body asks for; None: too much for the lane. Raises what the ordinary path would raise."""
+
+    def begin(self, ask: Any, asked: Any, located: Any, done: Done) -> None:
+        """Answer it; ``done`` is called with the outcome or an exception, perhaps before this returns."""
+
+    def answer(self, ask: Any, located: Any, outcome: Any, server_headers: ServerHeaders) -> Buffers | None:
+        """The whole answer; None: the ordinary path is to give it. Raises what that would raise."""
+
+    def count(self, ask: Any, outcome: Any, seconds: float) -> None:
+        """Tell the metrics of an answer."""
 
 
 @dataclass(slots=True)
 class _Coming:
     """A request of which ``missing`` bytes of body have not come yet."""
 
-    ask: Ask
+    ask: Asks
     chunks: list[bytes]
     missing: int
     body_at: int
@@ -36,8 +68,8 @@ class _Coming:
 class _UnderWay:
     """A request that is being answered, as it came."""
 
-    ask: Ask
-    located: Located
+    ask: Asks
+    located: Any
     request: bytes
     began: float
 
@@ -51,7 +83,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._lane: Lane | None = self.app_state.get(STATE)
+        self._lane: RequestLane | None = self.app_state.get(STATE)
         self._in_message = False  # uvicorn's parser is in the middle of a request
         self._coming: _Coming | None = None
         self._under_way: _UnderWay | None = None
@@ -79,7 +111,7 @@ class LaneProtocol(HttpToolsProtocol):
             and not self.transport.is_closing()
         )
 
-    def _head_received(self, lane: Lane, data: bytes) -> bool:
+    def _head_received(self, lane: RequestLane, data: bytes) -> bool:
         """Whether the lane takes the request."""
         began = time.perf_counter()
         body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
@@ -106,7 +138,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     # What goes out
 
-    def _take(self, ask: Ask, request: bytes, body_at: int, began: float) -> bool:
+    def _take(self, ask: Asks, request: bytes, body_at: int, began: float) -> bool:
         """Begin to answer a whole request; False: the lane cannot."""
         assert self._lane is not None
         located = self._lane.locate(ask)
@@ -122,13 +154,13 @@ class LaneProtocol(HttpToolsProtocol):
         self._lane.begin(ask, asked, located, self._done)
         return True
 
-    def _done(self, outcome: Result | Exception) -> None:
+    def _done(self, outcome: Any) -> None:
         asked = self._under_way
         assert asked is not None
         self._under_way = None
         if self.transport.is_closing():
             return  # nobody waits for the answer
-        if isinstance(outcome, Exception) or not self._send(asked, outcome):
+        if not self._send(asked, outcome):
             super().data_received(asked.request)
         if self._early:
             self.flow.resume_reading()
@@ -138,19 +170,21 @@ class LaneProtocol(HttpToolsProtocol):
         if self._stopping:
             super().shutdown()
 
-    def _send(self, asked: _UnderWay, result: Result) -> bool:
+    def _send(self, asked: _UnderWay, outcome: Any) -> bool:
         """Whether the answer went out; False: the ordinary path is to say why not."""
         assert self._lane is not None
         try:
-            answer = self._lane.answer(asked.ask, asked.located, result, self.server_state.default_headers)
+            answer = self._lane.answer(asked.ask, asked.located, outcome, self.server_state.default_headers)
         except BedplateError:
+            return False
+        if answer is None:
             return False
         self.transport.writelines(answer)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._watch_keep_alive(self.timeout_keep_alive)
-        self._lane.count(asked.ask, result, time.perf_counter() - asked.began)
+        self._lane.count(asked.ask, outcome, time.perf_counter() - asked.began)
         return True
 
     # When the connection ends

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from bedplate.codecs import MediaType
 from bedplate.errors import InvalidRequest
@@ -12,7 +14,8 @@ from bedplate_services.answers import Answer
 from bedplate_services.directory import Located
 from bedplate_services.settings import Settings
 from bedplate_services.shards.connections import NodeConnections
-from bedplate_services.shards.fan_out import FanOut, ShardCount
+from bedplate_services.shards.fan_out import FanOut, RemoteLookup, RemoteSearch, ShardCount
+from bedplate_services.shards.turns import RemoteTurns
 from bedplate_store.readers import K_MAX, LookupResult, SearchResult
 from bedplate_store.shard_routing import RemoteSpace, ShardRouting
 from bedplate_store.tracing import Tracing
@@ -22,10 +25,19 @@ _TRUTH = {"true": True, "false": False}
 
 
 class RemoteAnswers:
-    """Belongs to one event loop."""
+    """Belongs to one event loop.
 
-    def __init__(self, fan_out: FanOut) -> None:
+    Args:
+        together: whether requests of one turn go to the nodes together; false: each has a trace of its own.
+
+    Attributes:
+        turns: asks the nodes.
+    """
+
+    def __init__(self, fan_out: FanOut, *, together: bool = True) -> None:
         self._fan_out = fan_out
+        self._together = together
+        self.turns = RemoteTurns(fan_out)
 
     async def lookup(
         self,
@@ -37,14 +49,21 @@ class RemoteAnswers:
         parameters: Mapping[str, str],
     ) -> Answer:
         """Raises what :func:`bedplate_services.lookups.answer` raises, and ShardsUnanswered."""
-        keys = lookups.keys_of(body, media)
-        found = await self._fan_out.lookup(
-            space, keys, lookups.dtype_of(located, accept), partial=_partial(parameters)
+        keys, dtype, partial = (
+            lookups.keys_of(body, media),
+            lookups.dtype_of(located, accept),
+            _partial(parameters),
         )
-        result = LookupResult(found.found, found.vectors, found.state.snapshot, found.state.sequence)
-        answered = found.answered if found.shards.missing else None
+        if self._together:
+            answer: asyncio.Future[RemoteLookup] = asyncio.get_running_loop().create_future()
+            self.turns.lookup(space, keys, dtype, _settles(answer))
+            found = await answer
+        else:
+            found = await self._fan_out.lookup(space, keys, dtype)
+        self.require(found, partial=partial)
+        answered = found.answered if found.missing else None
         return lookups.encode(
-            located, keys, result, accept, answered=answered, shards=_document(found.shards)
+            located, keys, lookup_result(found), accept, answered=answered, shards=_document(found.shards)
         )
 
     async def search(
@@ -58,13 +77,32 @@ class RemoteAnswers:
         """Raises what :func:`bedplate_services.searches.answer` raises, and ShardsUnanswered."""
         if not 1 <= query.k <= K_MAX:
             raise InvalidRequest(f"k is {query.k}: ask for 1 to {K_MAX} results.", k=query.k, k_max=K_MAX)
-        found = await self._fan_out.search(space, query, partial=_partial(parameters))
-        state = found.state
-        result = SearchResult(found.keys, found.scores, found.found, state.snapshot, state.sequence)
+        partial = _partial(parameters)
+        if self._together and query.vectors is not None:
+            answer: asyncio.Future[RemoteSearch] = asyncio.get_running_loop().create_future()
+            self.turns.search(space, query, _settles(answer))
+            found = await answer
+        else:
+            found = await self._fan_out.search(space, query)
+        self.require(found, partial=partial)
         answered = found.answered if found.shards.missing else None
         return searches.encode(
-            located, query, result, accept, answered=answered, shards=_document(found.shards)
+            located, query, search_result(found), accept, answered=answered, shards=_document(found.shards)
         )
+
+    def require(self, found: RemoteLookup | RemoteSearch, *, partial: bool) -> None:
+        """Raises ShardsUnanswered where not enough shards answered."""
+        self._fan_out.require(found.state, found.shards, partial=partial)
+
+
+def lookup_result(found: RemoteLookup) -> LookupResult:
+    """As of a reader in this process."""
+    return LookupResult(found.found, found.vectors, found.state.snapshot, found.state.sequence)
+
+
+def search_result(found: RemoteSearch) -> SearchResult:
+    """As of a reader in this process."""
+    return SearchResult(found.keys, found.scores, found.found, found.state.snapshot, found.state.sequence)
 
 
 def remote_answers(
@@ -74,7 +112,20 @@ def remote_answers(
     if routing is None or settings.shard_secret is None:
         return None
     connections = NodeConnections(settings.shard_secret.get_secret_value(), tracing.headers)
-    return RemoteAnswers(FanOut(routing, connections, settings.shard_deadline_seconds))
+    fan_out = FanOut(routing, connections, settings.shard_deadline_seconds)
+    return RemoteAnswers(fan_out, together=not tracing.on)
+
+
+def _settles(answer: asyncio.Future[Any]) -> Callable[[Any], None]:
+    def done(outcome: Any) -> None:
+        if answer.done():
+            return  # cancelled
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    return done
 
 
 def _partial(parameters: Mapping[str, str]) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bedplate.codecs import (
     Keys,
+    VectorDtype,
     decode_keys_arrow,
     decode_keys_raw,
     decode_search_answer_arrow,
@@ -65,28 +66,40 @@ class ShardAsk:
             raise InvalidRequest(f"The query names no state and shards of a space ({error}).") from error
 
 
-def search_parameters(k: int, ef: int | None, recall: float | None, filter: Filter | None) -> str:
+@dataclass(frozen=True, slots=True)
+class SearchSetting:
     """What of a search stands in the query."""
-    given = {"k": k, "ef": ef, "recall": recall}
-    text = "".join(f"&{name}={value}" for name, value in given.items() if value is not None)
-    if filter is not None:
-        text += f"&filter={quote(filter.text, safe='')}"
-    return text
+
+    k: int
+    ef: int | None
+    recall: float | None
+    filter: Filter | None
+
+    def text(self) -> str:
+        """Behind the state and the shards of a request's query."""
+        given = {"k": self.k, "ef": self.ef, "recall": self.recall}
+        text = "".join(f"&{name}={value}" for name, value in given.items() if value is not None)
+        if self.filter is not None:
+            text += f"&filter={quote(self.filter.text, safe='')}"
+        return text
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> SearchSetting:
+        """Raises InvalidRequest."""
+        try:
+            return cls(
+                int(query["k"]),
+                int(query["ef"]) if "ef" in query else None,
+                float(query["recall"]) if "recall" in query else None,
+                parse(Filter, query["filter"].encode()) if "filter" in query else None,
+            )
+        except (KeyError, ValueError) as error:
+            raise InvalidRequest(f"The query holds no parameters of a search ({error}).") from error
 
 
-def read_search_parameters(
-    query: Mapping[str, str],
-) -> tuple[int, int | None, float | None, Filter | None]:
-    """k, ef, recall and filter (InvalidRequest)."""
-    try:
-        return (
-            int(query["k"]),
-            int(query["ef"]) if "ef" in query else None,
-            float(query["recall"]) if "recall" in query else None,
-            parse(Filter, query["filter"].encode()) if "filter" in query else None,
-        )
-    except (KeyError, ValueError) as error:
-        raise InvalidRequest(f"The query holds no parameters of a search ({error}).") from error
+def dtype_of(query: Mapping[str, str]) -> VectorDtype:
+    """Of the vectors that a lookup is answered with."""
+    return "float16" if query.get("dtype") == "float16" else "float32"
 
 
 def encode_keys(keys: Keys) -> bytes:

@@ -11,7 +11,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from functools import lru_cache
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -22,15 +23,15 @@ from bedplate.codecs import Keys, VectorDtype, Vectors, decode_lookup_raw, encod
 from bedplate.errors import InternalError, ShardsUnanswered, error_from_problem
 from bedplate_services.logging import get_logger
 from bedplate_services.searches import Query
-from bedplate_services.shards.connections import NodeAnswer, NodeConnections, NodeFailed
+from bedplate_services.shards.connections import NodeAnswer, NodeFailed
 from bedplate_services.shards.exchange import (
     MISSING,
     PASSED,
+    SearchSetting,
     ShardAsk,
     decode_hits,
     encode_keys,
     own_keys,
-    search_parameters,
     select,
 )
 from bedplate_store.keys import parse_keys
@@ -55,13 +56,33 @@ class ShardCount:
 
 
 class RemoteLookup(NamedTuple):
-    """``answered`` [n] is false where the key's shard did not answer; it is not ``found`` then."""
+    """``answered`` [n] is false where the key's shard did not answer; it is not ``found`` then.
+
+    ``owners`` [n] are the keys' shards, and ``missing`` those of them that did not answer.
+    """
 
     found: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     vectors: Vectors
+    owners: NDArray[np.int64]
     state: RemoteSpace
-    shards: ShardCount
+    missing: tuple[int, ...]
+
+    @property
+    def shards(self) -> ShardCount:
+        needed = np.bincount(self.owners, minlength=len(self.state.routes)) > 0
+        missing = tuple(shard for shard in self.missing if needed[shard])
+        of = int(np.count_nonzero(needed))
+        return ShardCount(of - len(missing), of, missing)
+
+    def part(self, start: int, stop: int) -> RemoteLookup:
+        """Of the keys ``start`` to ``stop`` alone."""
+        return self._replace(
+            found=self.found[start:stop],
+            answered=self.answered[start:stop],
+            vectors=self.vectors[start:stop],
+            owners=self.owners[start:stop],
+        )
 
 
 class RemoteSearch(NamedTuple):
@@ -73,6 +94,15 @@ class RemoteSearch(NamedTuple):
     answered: NDArray[np.bool_]
     state: RemoteSpace
     shards: ShardCount
+
+    def part(self, start: int, stop: int) -> RemoteSearch:
+        """Of the queries ``start`` to ``stop`` alone."""
+        return self._replace(
+            keys=self.keys[start:stop],
+            scores=self.scores[start:stop],
+            found=self.found[start:stop],
+            answered=self.answered[start:stop],
+        )
 
 
 class _Moved(Exception):
@@ -99,6 +129,12 @@ class _Part:
     body: bytes
 
 
+class Connections(Protocol):
+    """Asks a node: :class:`bedplate_services.shards.connections.NodeConnections`."""
+
+    def post(self, url: str, target: str, body: bytes) -> Awaitable[NodeAnswer]: ...
+
+
 class FanOut:
     """Belongs to one event loop.
 
@@ -106,25 +142,24 @@ class FanOut:
         deadline_seconds: how long a request waits for its shards, whatever happens.
     """
 
-    def __init__(self, routing: ShardRouting, connections: NodeConnections, deadline_seconds: float) -> None:
+    def __init__(self, routing: ShardRouting, connections: Connections, deadline_seconds: float) -> None:
         self._routing = routing
         self._connections = connections
         self._deadline_seconds = deadline_seconds
 
-    async def lookup(
-        self, space: RemoteSpace, keys: Keys, dtype: VectorDtype, *, partial: bool
-    ) -> RemoteLookup:
+    async def lookup(self, space: RemoteSpace, keys: Keys, dtype: VectorDtype) -> RemoteLookup:
         """The vectors of ``keys`` [n] in ``dtype``, in their order.
 
         Raises:
             KeyTypeMismatch: the keys are not of the space's type.
-            ShardsUnanswered: some shards did not answer and ``partial`` is false, or none did.
+            ShardsUnanswered: the nodes do not agree on a state. Shards that did not answer are told in the
+                result: see :meth:`require`.
         """
         return await self._at_one_state(
-            space, partial, lambda state, attempt: self._lookup(state, keys, dtype, attempt)
+            space, lambda state, attempt: self._lookup(state, keys, dtype, attempt)
         )
 
-    async def search(self, space: RemoteSpace, query: Query, *, partial: bool) -> RemoteSearch:
+    async def search(self, space: RemoteSpace, query: Query) -> RemoteSearch:
         """The nearest rows of each vector; by key: of each key's own vector, without its own row, and nothing
         for unknown keys.
 
@@ -135,24 +170,28 @@ class FanOut:
         keys = query.keys
         if keys is not None:
             return await self._at_one_state(
-                space, partial, lambda state, attempt: self._search_by_key(state, keys, query, attempt)
+                space, lambda state, attempt: self._search_by_key(state, keys, query, attempt)
             )
         queries = validate_vectors(query.vectors, space.dim).astype(np.float32, copy=False)
         return await self._at_one_state(
-            space, partial, lambda state, attempt: self._search(state, queries, query.k, query, attempt)
+            space, lambda state, attempt: self._search(state, queries, query.k, query, attempt)
         )
+
+    def require(self, state: RemoteSpace, count: ShardCount, *, partial: bool) -> None:
+        """Raise ShardsUnanswered if some shards did not answer and ``partial`` is false, or none did."""
+        if count.missing and (not partial or count.answered == 0):
+            raise _unanswered(state, count, self._deadline_seconds)
 
     async def _at_one_state(
         self,
         space: RemoteSpace,
-        partial: bool,
         ask: Callable[[RemoteSpace, _Try], Awaitable[_AnswerT]],
     ) -> _AnswerT:
         until = time.monotonic() + self._deadline_seconds
         state = space
         for number in range(_ATTEMPTS):
             try:
-                answer = await ask(state, _Try(until, number))
+                return await ask(state, _Try(until, number))
             except _Moved as moved:
                 if number == _ATTEMPTS - 1 or time.monotonic() >= until:
                     raise ShardsUnanswered(
@@ -167,11 +206,6 @@ class FanOut:
                     state = replace(found, sequence=max(found.sequence, state.sequence))
                 else:
                     state = replace(state, sequence=moved.sequence)
-            else:
-                count = answer.shards
-                if count.missing and (not partial or count.answered == 0):
-                    raise _unanswered(state, count, self._deadline_seconds)
-                return answer
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _lookup(
@@ -179,22 +213,30 @@ class FanOut:
     ) -> RemoteLookup:
         raw = keys if isinstance(keys, np.ndarray) else list(keys)
         owners = state.ranges.shard_of(parse_keys(raw, state.key_type))
-        asked = np.unique(owners).tolist()
+        asked = np.flatnonzero(np.bincount(owners, minlength=len(state.routes))).tolist()
+        by_node = _by_node(state, asked)
         parts, places = [], []
-        for url, shards in _by_node(state, asked).items():
-            mine = np.flatnonzero(np.isin(owners, shards))
-            parts.append(_Part(url, shards, encode_keys(select(keys, mine))))
+        for url, shards in by_node.items():
+            alone = len(shards) == len(asked)
+            mine = np.arange(len(keys)) if alone else np.flatnonzero(np.isin(owners, shards))
+            parts.append(_Part(url, shards, encode_keys(keys if alone else select(keys, mine))))
             places.append(mine)
-        found, answered = np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
-        vectors: Vectors = np.zeros((len(keys), state.dim), dtype)
         bodies = await self._ask(state, "lookup", parts, attempt, f"&dtype={dtype}")
-        for mine, body in zip(places, bodies, strict=True):
-            if body is not None:
-                found[mine], vectors[mine] = decode_lookup_raw(
-                    body, rows=len(mine), dim=state.dim, dtype=dtype
-                )
+        missing = _count(asked, parts, bodies).missing
+        results = [
+            None if body is None else decode_lookup_raw(body, rows=len(mine), dim=state.dim, dtype=dtype)
+            for mine, body in zip(places, bodies, strict=True)
+        ]
+        if len(results) == 1 and results[0] is not None and not missing:
+            found, vectors = results[0]
+            return RemoteLookup(found, np.ones(len(keys), np.bool_), vectors, owners, state, ())
+        found, answered = np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
+        vectors = np.zeros((len(keys), state.dim), dtype)
+        for mine, result in zip(places, results, strict=True):
+            if result is not None:
+                found[mine], vectors[mine] = result
                 answered[mine] = True
-        return RemoteLookup(found, answered, vectors, state, _count(asked, parts, bodies))
+        return RemoteLookup(found, answered, vectors, owners, state, missing)
 
     async def _search(
         self, state: RemoteSpace, queries: NDArray[np.float32], k: int, query: Query, attempt: _Try
@@ -202,7 +244,7 @@ class FanOut:
         asked = list(range(len(state.routes)))
         body = encode_vectors_raw(queries)
         parts = [_Part(url, shards, body) for url, shards in _by_node(state, asked).items()]
-        more = search_parameters(k, query.ef, query.recall, query.filter)
+        more = SearchSetting(k, query.ef, query.recall, query.filter).text()
         bodies = await self._ask(state, "search", parts, attempt, more)
         hits = [
             decode_hits(answer, state.key_type, len(queries), k) for answer in bodies if answer is not None
@@ -243,10 +285,10 @@ class FanOut:
             _Moved: a node cannot answer for the state, and all must be asked again.
         """
         tasks = [
-            asyncio.create_task(
+            asyncio.ensure_future(
                 self._connections.post(
                     part.url,
-                    ShardAsk(state.space, state.snapshot, state.sequence, part.shards).target(verb, more),
+                    _target(ShardAsk(state.space, state.snapshot, state.sequence, part.shards), verb, more),
                     part.body,
                 )
             )
@@ -267,8 +309,13 @@ class FanOut:
         return [None if answer is None or answer.status == MISSING else answer.body for answer in answers]
 
 
-def _answer_of(task: asyncio.Task[NodeAnswer], part: _Part) -> NodeAnswer | None:
-    if not task.done():
+@lru_cache(1024)
+def _target(ask: ShardAsk, verb: str, more: str) -> str:
+    return ask.target(verb, more)
+
+
+def _answer_of(task: asyncio.Future[NodeAnswer], part: _Part) -> NodeAnswer | None:
+    if task.cancelled() or not task.done():
         _log.warning("store node did not answer in time", url=part.url, shards=part.shards)
         return None
     try:

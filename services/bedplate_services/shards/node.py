@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bedplate.codecs import RAW, VectorDtype, decode_vectors_raw, encode_lookup_raw
+from bedplate.codecs import RAW, decode_vectors_raw, encode_lookup_raw
 from bedplate.databases import exit_if_refused
 from bedplate.errors import InvalidRequest, NotFound, SnapshotGone, Unauthenticated, Unavailable
 from bedplate_services import serve
@@ -21,6 +21,7 @@ from bedplate_services.coalescing import SearchQueue
 from bedplate_services.composition import open_objects, system_clock
 from bedplate_services.draining import Draining
 from bedplate_services.edge import ROUTE, BodyLimits, Edge, header
+from bedplate_services.lane.protocol import STATE
 from bedplate_services.metrics import Metrics, PrometheusMetrics
 from bedplate_services.routes.platform import refuse_if_draining
 from bedplate_services.settings import Settings
@@ -28,11 +29,13 @@ from bedplate_services.shards.exchange import (
     MISSING,
     PASSED,
     PREFIX,
+    SearchSetting,
     ShardAsk,
     decode_keys,
+    dtype_of,
     encode_hits,
-    read_search_parameters,
 )
+from bedplate_services.shards.node_lane import NodeLane
 from bedplate_store.announcing import ReaderAnnouncer
 from bedplate_store.database import Database
 from bedplate_store.shard_nodes import ShardNode
@@ -54,6 +57,8 @@ class NodeApp:
         secret: str,
         metrics: Metrics,
         draining: Draining,
+        *,
+        traced: bool,
     ) -> None:
         self.database = database
         self._node = node
@@ -62,10 +67,14 @@ class NodeApp:
         self._metrics = metrics
         self._queue = SearchQueue()
         self.draining = draining
+        # Requests in the lane have no span: where all are to have one, they take the ordinary path.
+        self._lane = None if traced else NodeLane(node, secret, metrics, self._queue, draining)
         self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits(), self.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            if "state" in scope and self._lane is not None:
+                scope["state"][STATE] = self._lane
             await self._lifespan(receive, send)
         else:
             await self._edge(scope, receive, send)
@@ -123,16 +132,17 @@ class NodeApp:
 
     async def _lookup(self, group: ShardGroup, body: bytes, query: dict[str, str]) -> bytes:
         def work() -> bytes:
-            dtype: VectorDtype = "float16" if query.get("dtype") == "float16" else "float32"
-            result = group.lookup(decode_keys(body, group.key_type), dtype)
+            result = group.lookup(decode_keys(body, group.key_type), dtype_of(query))
             return encode_lookup_raw(result.found, result.vectors)
 
         return work() if len(body) <= _INLINE_BYTES else await run_in_threadpool(work)
 
     async def _search(self, group: ShardGroup, body: bytes, query: dict[str, str]) -> bytes:
         vectors = decode_vectors_raw(body, group.dim)
-        k, ef, recall, filter = read_search_parameters(query)
-        result = await self._queue.search(group, vectors, k, ef, recall=recall, filter=filter)
+        setting = SearchSetting.parse(query)
+        result = await self._queue.search(
+            group, vectors, setting.k, setting.ef, recall=setting.recall, filter=setting.filter
+        )
         return encode_hits(result.keys, result.scores)
 
 
@@ -167,7 +177,15 @@ def create_app(settings: Settings) -> NodeApp:
         node=settings.store_node,
         now=system_clock,
     )
-    return NodeApp(database, node, announcer, settings.shard_secret.get_secret_value(), metrics, draining)
+    return NodeApp(
+        database,
+        node,
+        announcer,
+        settings.shard_secret.get_secret_value(),
+        metrics,
+        draining,
+        traced=settings.tracing,
+    )
 
 
 def main() -> None:

@@ -71,7 +71,12 @@ def fan_out(nodes: Nodes, routing: Routing | None = None, deadline_seconds: floa
 
 
 def lookup(fan: FanOut, state: RemoteSpace, keys: list[int], partial: bool = False) -> Any:
-    return asyncio.run(fan.lookup(state, np.array(keys), "float32", partial=partial))
+    async def asked() -> Any:
+        found = await fan.lookup(state, np.array(keys), "float32")
+        fan.require(found.state, found.shards, partial=partial)
+        return found
+
+    return asyncio.run(asked())
 
 
 def test_a_lookup_asks_each_node_once_for_its_keys_and_keeps_their_order() -> None:
@@ -138,10 +143,9 @@ def test_unanswered_shards_are_an_error_unless_partial_answers_are_allowed() -> 
 
 def test_a_silent_node_is_not_waited_for_after_the_deadline() -> None:
     class Silent(Nodes):
-        async def post(self, url: str, target: str, body: bytes) -> NodeAnswer:
-            if url == "b":
-                await asyncio.Event().wait()
-            return await super().post(url, target, body)
+        def post(self, url: str, target: str, body: bytes) -> Any:
+            silent: asyncio.Future[NodeAnswer] = asyncio.get_running_loop().create_future()
+            return silent if url == "b" else super().post(url, target, body)
 
     found = lookup(fan_out(Silent(), deadline_seconds=0.01), space(), [2, 12], partial=True)
     assert found.answered.tolist() == [True, False]
@@ -149,7 +153,7 @@ def test_a_silent_node_is_not_waited_for_after_the_deadline() -> None:
 
 def test_a_search_merges_the_best_of_all_nodes() -> None:
     query = Query(np.zeros((1, DIM), np.float32), None, 3, None)
-    found = asyncio.run(fan_out(Nodes()).search(space(), query, partial=False))
+    found = asyncio.run(fan_out(Nodes()).search(space(), query))
     assert np.asarray(found.keys).tolist() == [[970, 980, 971]]
     assert found.scores.tolist() == [[0.0, 0.0, -1.0]]
     assert (found.shards.answered, found.shards.of) == (3, 3)
@@ -158,10 +162,10 @@ def test_a_search_merges_the_best_of_all_nodes() -> None:
 def test_a_search_by_key_leaves_the_key_itself_out_and_unknown_keys_empty() -> None:
     query = Query(None, np.array([970]), 2, None)
     state = space(5, "a", "a", "a")
-    found = asyncio.run(fan_out(Nodes()).search(state, query, partial=False))
+    found = asyncio.run(fan_out(Nodes()).search(state, query))
     assert np.asarray(found.keys).tolist() == [[971, 972]]
     unknown = Query(None, np.array([3]), 2, None)
-    found = asyncio.run(fan_out(Nodes()).search(state, unknown, partial=False))
+    found = asyncio.run(fan_out(Nodes()).search(state, unknown))
     assert np.asarray(found.keys).tolist() == [[-1, -1]]
     assert found.found.tolist() == [False]
 
@@ -171,4 +175,4 @@ def test_what_a_node_refuses_is_refused_with_its_words() -> None:
     nodes = Nodes(a=lambda _: NodeAnswer(422, problem))
     query = Query(np.zeros((1, DIM), np.float32), None, 3, None)
     with pytest.raises(InvalidRequest, match="no attribute colour"):
-        asyncio.run(fan_out(nodes).search(space(), query, partial=True))
+        asyncio.run(fan_out(nodes).search(space(), query))
