@@ -40,7 +40,8 @@ def configure(level: str, processors: Sequence[structlog.typing.Processor] = ())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for quiet in ("uvicorn.access", "faiss", "faiss.loader", "httpx"):
+    # alembic tells of each look at a schema's revision, and every readiness probe looks.
+    for quiet in ("uvicorn.access", "faiss", "faiss.loader", "httpx", "alembic.runtime.migration"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 

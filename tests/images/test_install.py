@@ -155,6 +155,7 @@ def test_the_api_serves_from_a_read_only_root_and_stops_when_told(api_image: Ins
         api.kill()
         api.wait()
     assert "Traceback" not in output
+    assert "alembic" not in output, "a readiness probe leaves lines in the log"
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
