@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,6 +12,8 @@ from sqlalchemy import select, update
 from bedplate_store import ledger, outbox
 from bedplate_store.database import Database, WriteSession
 from bedplate_store.tables.jobs import PartitionRow
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_RESEND_DOUBLING = 6
 
@@ -43,11 +46,13 @@ def _end_expired_leases(database: Database, now: datetime) -> tuple[int, int]:
             .order_by(PartitionRow.lease_expires_at, PartitionRow.id)
         ).all()
     # One transaction each, so that none waits for all.
-    endings = [
-        database.transact(partial(_end_lease, partition_id=partition_id, job_id=job_id, now=now))
-        for partition_id, job_id in found
-    ]
-    ended = [buried for buried in endings if buried is not None]
+    ended = []
+    for partition_id, job_id in found:
+        buried = database.transact(partial(_end_lease, partition_id=partition_id, job_id=job_id, now=now))
+        if buried is not None:
+            ended.append(buried)
+            outcome = "its job has failed" if buried else "it is due again"
+            logger.warning("the lease on partition %s expired: %s", partition_id, outcome)
     return len(ended), sum(ended)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -185,9 +186,12 @@ async def _asked(house: Platform, models: Serving, caller: Principal, document: 
 
 
 def _plain(asked: Asked) -> Asked:
-    """The request, if its texts can be stored. Raises InvalidRequest for NUL, which PostgreSQL cannot
-    hold.
+    """The request, if its texts can be stored; from now on the log names its versions. Raises
+    InvalidRequest for NUL, which PostgreSQL cannot hold.
     """
+    structlog.contextvars.bind_contextvars(version=",".join(one.label for one in asked.foundations))
+    if asked.expert is not None:
+        structlog.contextvars.bind_contextvars(expert=asked.expert.label)
     if any("\x00" in text for text in (asked.user, asked.request_id, *asked.candidates)):
         raise InvalidRequest("A key or the request id holds a NUL character; leave it out.")
     return asked
