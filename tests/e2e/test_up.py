@@ -70,10 +70,10 @@ def test_a_port_in_use_is_named_with_the_option_that_helps(tmp_path: Path) -> No
 def test_a_child_that_cannot_start_ends_the_platform_with_the_reason(tmp_path: Path) -> None:
     platform = Platform(
         tmp_path,
-        environment={"BEDPLATE_OBJECTS_URL": "gopher://nowhere"},
+        environment={"BEDPLATE_LEASE_SECONDS": "soon"},
         policy=lambda: RestartPolicy(crashes_max=1),
     )
-    with pytest.raises(ChildFailed, match=r"not started again(.|\n)*gopher"):
+    with pytest.raises(ChildFailed, match=r"not started again(.|\n)*lease_seconds"):
         platform.start()
     assert not (tmp_path / "processes.json").exists()
     with DirectoryLock(platform.directory):
