@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def find_checkov() -> Path:
     python = home / "bin" / "python"
     if python.exists():
         return python
+    shutil.rmtree(home, ignore_errors=True)  # there was one, whose interpreter is gone
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
         environment = Path(scratch) / "environment"
@@ -89,4 +91,4 @@ def scan(python: Path, folder: Path) -> list[Finding]:
 def _uv(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "uv", *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise NoCheckov(f"uv {arguments[0]} failed: {done.stderr.strip()}")
+        raise NoCheckov(f"uv could not install it (it must reach PyPI once): {done.stderr.strip()}")

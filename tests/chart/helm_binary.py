@@ -36,7 +36,7 @@ def find_helm() -> Path:
         return _from_wheel()
     if found := shutil.which("helm"):
         return _of_version_4(Path(found))
-    raise NoHelm(f"no helm on the path, and {HELM} names none")
+    raise NoHelm(f"install Helm 4, or have {HELM} name one: there is none on the path")
 
 
 def cache_folder() -> Path:
@@ -80,7 +80,10 @@ def _download(folder: Path) -> Path:
         [*command, "--dest", str(folder), "--requirement", str(_WHEEL)], capture_output=True, text=True
     )
     if done.returncode:
-        raise NoHelm(f"pip could not download the wheel of {_WHEEL.name}: {done.stderr.strip()}")
+        raise NoHelm(
+            f"pip could not download the wheel of {_WHEEL.name}; let it reach PyPI, or have {HELM} name a "
+            f"Helm 4: {done.stderr.strip()}"
+        )
     [wheel] = folder.glob("*.whl")
     return wheel
 
