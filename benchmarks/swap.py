@@ -125,11 +125,13 @@ class Memory(threading.Thread):
     """What the process that answers has resident, looked at again and again.
 
     Attributes:
+        others: object files that the process had mapped before the swap's; they do not count.
         mapped_bytes: the most of mapped object files at one time; a file mapped twice counts once.
         anonymous_bytes: the first and the most of everything else.
     """
 
     pid: int
+    others: frozenset[str]
     mapped_bytes: int = 0
     anonymous_bytes: list[int] = field(default_factory=lambda: [0, 0])
     ended: threading.Event = field(default_factory=threading.Event)
@@ -142,13 +144,15 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.25):
-            mapped, anonymous = _resident(self.pid)
+            files, anonymous = _resident(self.pid)
+            mapped = sum(size for path, size in files.items() if path not in self.others)
             self.mapped_bytes = max(self.mapped_bytes, mapped)
             first, most = self.anonymous_bytes
             self.anonymous_bytes = [first or anonymous, max(most, anonymous)]
 
 
-def _resident(pid: int) -> tuple[int, int]:
+def _resident(pid: int) -> tuple[dict[str, int], int]:
+    """Bytes of each mapped object file, and of all anonymous memory."""
     files: dict[str, int] = {}
     anonymous, path = 0, ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
@@ -160,7 +164,7 @@ def _resident(pid: int) -> tuple[int, int]:
         elif "-" in line.partition(" ")[0]:
             mapping = _MAPPING.match(line)
             path = mapping.group(1) if mapping else ""
-    return sum(files.values()), anonymous
+    return files, anonymous
 
 
 def run(bench: Workbench) -> list[Figure]:
@@ -169,6 +173,8 @@ def run(bench: Workbench) -> list[Figure]:
     rows = max(bench.scale.rows // 5, BATCH_ROWS)
     quiet = bench.scale.of(20, 8)
     _stage(bench)
+    api = bench.platform.pids()["api"]
+    memory = Memory(api, frozenset(_resident(api)[0]))
     vectors = {version: clustered(rows, 0, DIM, seed=version)[0] for version in (1, 2)}
     snapshot_bytes = _fill(bench, 1, vectors[1])
     bench.client.aliases.move(FOUNDATION, "production", 1)
@@ -183,7 +189,6 @@ def run(bench: Workbench) -> list[Figure]:
     }
     rates = ", ".join(f"{call.per_second} {name}s/s" for name, call in calls.items())
     bench.say(f"swap: {rows:,} x {DIM}, {rates} ...")
-    memory = Memory(bench.platform.pids()["api"])
     with ExitStack() as stack:
         traffic = {name: stack.enter_context(Traffic(call)) for name, call in calls.items()}
         time.sleep(3)  # connections are made, and what is asked for the first time is open
