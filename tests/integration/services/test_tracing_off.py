@@ -19,7 +19,7 @@ import json, sys
 from starlette.testclient import TestClient
 from bedplate_services.api import create_app
 from bedplate_services.composition import migrate
-from bedplate_services.lane.answering import STATE
+from bedplate_services.lane.protocol import STATE
 from bedplate_services.settings import Settings
 from bedplate_services.tracing import traced
 
