@@ -34,13 +34,14 @@ EVENT_SCHEMA = pa.schema(
 
 _CHUNK_ROWS = 65_536
 _Query = Select[*tuple[Any, ...]]
+_EVENTS = EventRow.__table__.c  # plain columns: a query for each user is too many for the mapper's overhead
 _COLUMNS = (
-    EventRow.item,
-    EventRow.action,
-    EventRow.surface,
-    EventRow.event_time,
-    EventRow.label,
-    EventRow.features,
+    _EVENTS.item,
+    _EVENTS.action,
+    _EVENTS.surface,
+    _EVENTS.event_time,
+    _EVENTS.label,
+    _EVENTS.features,
 )
 
 
@@ -107,12 +108,14 @@ def read_many(
     by_user: dict[str, list[tuple[int, int]]] = {}
     for index, (user, at) in enumerate(requests):
         by_user.setdefault(user, []).append((microseconds(at), index))
-    query = _latest_query(limit, surface, up_to_sequence)
+    before = _latest_query(limit, surface, up_to_sequence)
+    between = _between_query(surface, up_to_sequence)
     for user, wanted in by_user.items():
         earliest, latest = min(wanted)[0], max(wanted)[0]
-        rows = _latest(session, query, user, earliest)
+        rows = _latest(session, before, user, earliest)
         if latest > earliest:
-            rows += _between(session, user, earliest, latest, surface, up_to_sequence)
+            span = {"of_user": user, "from_us": earliest, "before_us": latest}
+            rows += session.execute(between, span).all()
         times = [row.event_time for row in rows]
         for at_us, index in wanted:
             end = int(np.searchsorted(times, at_us, side="left")) if rows else 0
@@ -180,11 +183,8 @@ def _users_query(before: datetime | None) -> Select[str]:
 
 def _latest_query(limit: int, surface: str | None, up_to_sequence: int | None) -> _Query:
     """For any user: built once for many, because building it costs as much as running it."""
-    query: _Query = select(*_COLUMNS).where(
-        EventRow.user == bindparam("of_user"), EventRow.event_time < bindparam("before_us")
-    )
-    query = _narrowed(query, surface, up_to_sequence)
-    return query.order_by(EventRow.event_time.desc(), EventRow.sequence.desc()).limit(limit)
+    query = _events_query(surface, up_to_sequence)
+    return query.order_by(_EVENTS.event_time.desc(), _EVENTS.sequence.desc()).limit(limit)
 
 
 def _latest(session: ReadSession, query: _Query, user: str, before_us: int) -> list[Any]:
@@ -192,26 +192,20 @@ def _latest(session: ReadSession, query: _Query, user: str, before_us: int) -> l
     return list(reversed(rows.all()))
 
 
-def _between(
-    session: ReadSession,
-    user: str,
-    start_us: int,
-    end_us: int,
-    surface: str | None,
-    up_to_sequence: int | None,
-) -> list[Any]:
+def _between_query(surface: str | None, up_to_sequence: int | None) -> _Query:
+    """The events of any user from one time to before another, oldest first."""
+    query = _events_query(surface, up_to_sequence).where(_EVENTS.event_time >= bindparam("from_us"))
+    return query.order_by(_EVENTS.event_time, _EVENTS.sequence)
+
+
+def _events_query(surface: str | None, up_to_sequence: int | None) -> _Query:
     query: _Query = select(*_COLUMNS).where(
-        EventRow.user == user, EventRow.event_time >= start_us, EventRow.event_time < end_us
+        _EVENTS.user == bindparam("of_user"), _EVENTS.event_time < bindparam("before_us")
     )
-    query = _narrowed(query, surface, up_to_sequence)
-    return list(session.execute(query.order_by(EventRow.event_time, EventRow.sequence)).all())
-
-
-def _narrowed(query: _Query, surface: str | None, up_to_sequence: int | None) -> _Query:
     if surface is not None:
-        query = query.where(EventRow.surface == surface)
+        query = query.where(_EVENTS.surface == surface)
     if up_to_sequence is not None:
-        query = query.where(EventRow.sequence <= up_to_sequence)
+        query = query.where(_EVENTS.sequence <= up_to_sequence)
     return query
 
 
