@@ -103,7 +103,9 @@ def owners(assignments: Assignments, key: SpaceKey, shards: int) -> list[str | N
     ]
 
 
-def assign_evenly(session: WriteSession, names: Sequence[str], shards: int, now: datetime) -> None:
+def assign_evenly(
+    session: WriteSession, names: Sequence[str], shards: int, now: datetime, *, moved_by: str
+) -> None:
     """Have ``names`` serve the shards of all spaces in turn, unless just these serve them already."""
     present = read_assignments(session)
     current_of = [present.get((ALL_SPACES, shard)) for shard in range(shards)]
@@ -117,7 +119,7 @@ def assign_evenly(session: WriteSession, names: Sequence[str], shards: int, now:
                 node=names[shard % len(names)],
                 expected_node=current,
             )
-            assign(session, document, moved_by="bedplate-up", now=now)
+            assign(session, document, moved_by=moved_by, now=now)
 
 
 def _swap(session: WriteSession, space: str, shard: int, document: ShardAssign, now: datetime) -> str | None:

@@ -99,7 +99,7 @@ def assign_shards(settings: Settings, nodes: Sequence[str], now: datetime) -> st
     database = StoreDatabase(settings.store_database_url, settings.database_limits)
     try:
         with database.write() as session:
-            assign_evenly(session, nodes, SHARDS_MAX, now)
+            assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="provisioning")
     finally:
         database.close()
     return f"all shards are assigned to {', '.join(nodes)}"

@@ -83,7 +83,7 @@ def publish(cluster: Cluster) -> None:
     signature = SpaceSignature(dim=DIM, dtype="float32", key_type="int64")
     with database.write() as session:
         spaces.ensure_space(session, **SPACE._asdict(), signature=signature, team="foundation", now=now)
-        assign_evenly(session, NODES, SHARDS_MAX, now)
+        assign_evenly(session, NODES, SHARDS_MAX, now, moved_by="tests")
     segment = write_segment(objects, keys=np.arange(ROWS), vectors=VECTORS, dtype="float32", key_type="int64")
     wanted = IndexSpecification(kind="ivf", recall_target=0.99, shards=SHARDS)
     building = cluster.folder / "building"

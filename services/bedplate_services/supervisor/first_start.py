@@ -58,7 +58,7 @@ def assign_shards(engines: Engines, nodes: Sequence[str], now: datetime) -> None
     """Have ``nodes`` serve all shards of all spaces, evenly unless they do already."""
     database = StoreDatabase(engines.store_database)
     with database.write() as session:
-        assign_evenly(session, nodes, SHARDS_MAX, now)
+        assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="bedplate-up")
     database.close()
 
 

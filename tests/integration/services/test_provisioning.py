@@ -58,7 +58,9 @@ def test_the_token_is_an_administrators_and_a_second_run_changes_nothing(
             assert set(read_assignments(session).values()) == {"store-0", "store-1"}
             moves = len(list_moves(session, 1000))
     with store.read() as session:
-        assert len(list_moves(session, 1000)) == moves == len(read_assignments(session))
+        history = list_moves(session, 1000)
+        assert len(history) == moves == len(read_assignments(session))
+        assert {move.moved_by for move in history} == {"provisioning"}
 
 
 def test_a_further_node_gets_its_share(registry: RegistryDatabase, store: StoreDatabase) -> None:
