@@ -9,6 +9,7 @@ from bedplate.errors import InvalidRequest
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
 _NAME = re.compile(NAME_PATTERN)
+_NUMBER = re.compile(r"[0-9]+")  # not str.isdigit(), to which "²" is a digit
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -45,14 +46,14 @@ class VersionReference:
                 f"{text!r} is not a version reference: write it as core@7 or core@production."
             )
         check_name(foundation, "foundation")
-        if not selector.isdigit():
+        if not _NUMBER.fullmatch(selector):
             check_name(selector, "alias")
         return cls(foundation, selector)
 
     @property
     def number(self) -> int | None:
         """The version number, or None where the selector is an alias."""
-        return int(self.selector) if self.selector.isdigit() else None
+        return int(self.selector) if _NUMBER.fullmatch(self.selector) else None
 
     def __str__(self) -> str:
         return f"{self.foundation}@{self.selector}"
