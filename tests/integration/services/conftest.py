@@ -193,7 +193,11 @@ def open_world(folder: Path, migrated: Path) -> Iterator[World]:
     """A world in ``folder``, on copies of migrated databases."""
     for name in ("registry.db", "store.db"):
         shutil.copy(migrated / name, folder / name)
-    settings, clock = make_settings(folder), TestClock()
+    yield from _serve(make_settings(folder))
+
+
+def _serve(settings: Settings) -> Iterator[World]:
+    clock = TestClock()
     platform = build_platform(
         settings, service="test", metrics=NullMetrics(), dispatcher=NullDispatcher(), now=clock
     )
@@ -216,9 +220,23 @@ def _secrets(platform: Platform) -> dict[str, str]:
     return found
 
 
+ON_EVERY_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
+"""For modules whose tests all use ``world``, and whose answers come from the databases."""
+
+
 @pytest.fixture
-def world(tmp_path: Path, migrated: Path) -> Iterator[World]:
-    yield from open_world(tmp_path, migrated)
+def database_kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[World]:
+    if database_kind == "sqlite":
+        yield from open_world(tmp_path, request.getfixturevalue("migrated"))
+        return
+    urls = request.getfixturevalue("postgresql_urls")
+    on_postgresql = {"registry_database_url": urls.registry, "store_database_url": urls.store}
+    yield from _serve(make_settings(tmp_path).model_copy(update=on_postgresql))
 
 
 @pytest.fixture(scope="module")

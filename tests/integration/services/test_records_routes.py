@@ -11,7 +11,9 @@ import pytest
 
 from bedplate.codecs import ARROW, decode_table, encode_events, encode_table, encode_upsert_arrow
 
-from .conftest import NOW, World
+from .conftest import NOW, ON_EVERY_DATABASE, World
+
+pytestmark = ON_EVERY_DATABASE
 
 ARROW_BODY = {"content-type": ARROW}
 UPSERT = "/v1/spaces/core@1/item/upsert"

@@ -8,7 +8,9 @@ import pytest
 
 from bedplate.codecs import RAW
 
-from .conftest import World, checkpoint_files, manifests, signature
+from .conftest import ON_EVERY_DATABASE, World, checkpoint_files, manifests, signature
+
+pytestmark = ON_EVERY_DATABASE
 
 VERSIONS = "/v1/foundations/core/versions"
 OCTETS = {"content-type": RAW}

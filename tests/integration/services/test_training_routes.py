@@ -16,7 +16,9 @@ from bedplate_store.impressions import ImpressionLog, ImpressionRecord
 from bedplate_store.tables.jobs import PartitionRow
 from bedplate_store.times import microseconds
 
-from .conftest import NOW, World
+from .conftest import NOW, ON_EVERY_DATABASE, World
+
+pytestmark = ON_EVERY_DATABASE
 
 WINDOW = {
     "window_start": (NOW - timedelta(days=1)).isoformat(),

@@ -139,12 +139,22 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def bench(tmp_path: Path, clock: Clock) -> Iterator[Bench]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[RegistryDatabase, StoreDatabase]:
+    """Both, migrated, and of one test."""
+    if request.param == "postgresql":
+        urls = request.getfixturevalue("postgresql_urls")
+        return RegistryDatabase(urls.registry), StoreDatabase(urls.store)
     registry = RegistryDatabase(f"sqlite:///{tmp_path / 'registry.db'}")
     store = StoreDatabase(f"sqlite:///{tmp_path / 'store.db'}")
     registry.migrate()
     store.migrate()
+    return registry, store
+
+
+@pytest.fixture
+def bench(tmp_path: Path, clock: Clock, databases: tuple[RegistryDatabase, StoreDatabase]) -> Iterator[Bench]:
+    registry, store = databases
     objects = MemoryObjectStore()
     files = CheckpointFiles(registry, objects, tmp_path / "cache")
     workplace = Workplace(

@@ -204,7 +204,7 @@ def test_the_heartbeat_thread_beats_by_itself(bench: Any, clock: Any) -> None:
 
     def expiry() -> object:
         with bench.workplace.store.read() as session:
-            return session.scalar(select(PartitionRow.lease_expires_at))
+            return session.scalar(select(PartitionRow.lease_expires_at).where(PartitionRow.id == partition))
 
     before = expiry()
     clock.advance(0.01)
