@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -192,6 +193,14 @@ def learn(client: Client, served: datetime) -> int:
     return rows
 
 
+def wait_for_readers(client: Client, space: str) -> None:
+    """Until every process that has the space open answers from its newest snapshot."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(reader.newest for reader in client.spaces.readers(space)):
+        assert time.monotonic() < deadline, "a published snapshot is not opened"
+        time.sleep(0.05)
+
+
 @pytest.mark.timeout(900)
 def test_a_platform_is_restored_from_its_backup(
     drill: Drill, world: Any, up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -232,4 +241,5 @@ def test_a_platform_is_restored_from_its_backup(
         job = client.spaces.embed("core@2/item")
         ended = client.jobs.watch(job, poll_seconds=0.1, timeout_seconds=PATIENCE_SECONDS)
         assert ended.state == "succeeded"
+        wait_for_readers(client, "core@2/item")
         assert bool(np.all(client.spaces.lookup("core@2/item", ["before-0", *world.keys]).found))
