@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
@@ -24,6 +25,11 @@ the engines that must be there: a test may be skipped for want of another one, a
 
 TOOLS = ("promtool", "pg_dump")
 """Programs that tests use, and that a machine may lack like an engine."""
+
+
+def pytest_configure() -> None:
+    # Told to end, as by timeout(1) or CI, pytest ends as by Ctrl-C: no private server is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
