@@ -133,7 +133,9 @@ class PrivateServer:
                 return
             except self._not_ready as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{command[0]} did not start:\n{self.log()}") from error
+                    said = self.log()
+                    self.remove()
+                    raise RuntimeError(f"{command[0]} did not start:\n{said}") from error
                 time.sleep(_POLL_SECONDS)
 
     def run(self, command: Sequence[str | Path]) -> None:
