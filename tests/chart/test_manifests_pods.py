@@ -175,7 +175,7 @@ def test_no_service_is_without_a_pod_while_it_is_rolled(render: Render) -> None:
 
 def test_a_store_node_has_a_successor_of_its_name_before_it_goes(render: Render) -> None:
     """And both have addresses of their own."""
-    nodes = [pod for pod in pods(render(["production"], {"store.copies": 2})) if pod.component == "store"]
+    nodes = [pod for pod in pods(render(["production"])) if pod.component == "store"]
     assert len({pod.labels["bedplate/store-node"] for pod in nodes}) == len(nodes) == 4
     for pod in nodes:
         assert pod.owner["spec"]["replicas"] == 2

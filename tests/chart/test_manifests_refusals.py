@@ -40,6 +40,19 @@ REFUSED: list[tuple[list[str], dict[str, Any], str]] = [
     (PRODUCTION, {"store.existingSecret": ""}, "profile=production: set store.existingSecret"),
     (PRODUCTION, {"api.replicas": 1}, "profile=production: set api.replicas to 2 or more"),
     (PRODUCTION, {"inference.replicas": 1}, "profile=production: set inference.replicas to 2"),
+    (PRODUCTION, {"workers.cpu.replicas": 1}, "profile=production: set workers.cpu.replicas to 2"),
+    (["other-production"], {"workers.gpu.replicas": 1}, "profile=production: set workers.gpu.replicas to 2"),
+    (
+        PRODUCTION,
+        {"autoscaling.engine": "hpa"},
+        "profile=production: set autoscaling.workers.cpu.minReplicas to 2",
+    ),
+    (
+        ["keda-production"],
+        {"autoscaling.engine": "hpa", "autoscaling.workers.cpu.minReplicas": 2},
+        "profile=production: set autoscaling.workers.gpu.minReplicas to 2",
+    ),
+    (PRODUCTION, {"store.copies": 1}, "profile=production: set store.copies to 2 or more"),
     (PRODUCTION, {"generatedSecrets.seed": "x" * 40}, "take generatedSecrets.seed out"),
     (
         ["keda-production"],
@@ -125,6 +138,22 @@ def test_the_schema_names_what_it_does_not_know(render: Render, sets: dict[str, 
     with pytest.raises(HelmFailed) as refused:
         render(["tryout"], sets)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sets"),
+    [
+        (PRODUCTION, {"autoscaling.engine": "hpa", "autoscaling.workers.cpu.minReplicas": 2}),
+        (["keda-production"], {"autoscaling.workers.cpu.minReplicas": 0, "workers.cpu.replicas": 1}),
+        (PRODUCTION, {"store.copies": 1, "store.replicas": 0}),
+        (["other-production"], {"workers.cpu.replicas": 1}),
+    ],
+    ids=["autoscaled", "workers that KEDA takes away", "no store node", "a pool that is off"],
+)
+def test_production_asks_for_two_only_of_what_runs(
+    render: Render, values: list[str], sets: dict[str, Any]
+) -> None:
+    assert render(values, sets)
 
 
 def test_every_fault_is_told_at_once(render: Render) -> None:

@@ -84,6 +84,20 @@ profile=production: set {{ $name }}.replicas to 2 or more
 profile=production: set autoscaling.{{ $name }}.minReplicas to 2 or more
 {{- end }}
 {{- end }}
+{{- /* KEDA may take all workers away: what is queued waits until it starts them again. */}}
+{{- range $pool := list "cpu" "gpu" }}
+{{- if (get $values.workers $pool).enabled }}
+{{- if and (eq $values.autoscaling.engine "none") (lt (int (get $values.workers $pool).replicas) 2) }}
+profile=production: set workers.{{ $pool }}.replicas to 2 or more, so that work goes on while one is away
+{{- end }}
+{{- if and (eq $values.autoscaling.engine "hpa") (lt (int (get $values.autoscaling.workers $pool).minReplicas) 2) }}
+profile=production: set autoscaling.workers.{{ $pool }}.minReplicas to 2 or more, so that work goes on while one is away
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and (gt (int $values.store.replicas) 0) (lt (int $values.store.copies) 2) }}
+profile=production: set store.copies to 2 or more; the shards of a node that is its only copy are unanswered while it is away
+{{- end }}
 {{- end }}
 {{- end -}}
 
