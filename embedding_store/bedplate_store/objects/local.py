@@ -37,14 +37,11 @@ class LocalObjectStore:
         self._sweep_temporary()
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        self._store(key, lambda file: _write_all(file, data), replace=True)
-
-    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        return self._store(key, lambda file: _write_all(file, data), replace=False)
+        self._store(key, lambda file: _write_all(file, data))
 
     def put_file(self, key: str, path: Path) -> None:
         with open(path, "rb") as source:
-            self._store(key, lambda file: shutil.copyfileobj(source, file, _CHUNK_BYTES), replace=True)
+            self._store(key, lambda file: shutil.copyfileobj(source, file, _CHUNK_BYTES))
 
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         with self._open(key) as file:
@@ -114,7 +111,7 @@ class LocalObjectStore:
         check_key(key)
         return None
 
-    def _store(self, key: str, write: Callable[[BinaryIO], None], *, replace: bool) -> bool:
+    def _store(self, key: str, write: Callable[[BinaryIO], None]) -> None:
         path = self._path(key)
         partial = self._temporary / uuid.uuid4().hex
         with named_full_disk(self.root):
@@ -123,27 +120,22 @@ class LocalObjectStore:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
-                return self._publish(partial, path, replace=replace)
+                self._publish(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
 
-    def _publish(self, partial: Path, path: Path, *, replace: bool) -> bool:
+    def _publish(self, partial: Path, path: Path) -> None:
         for attempt in range(_PUBLISH_ATTEMPTS):
             self._make_folder(path.parent)
             try:
-                if replace:
-                    os.replace(partial, path)
-                else:
-                    os.link(partial, path)
-            except FileExistsError:
-                return False
+                os.replace(partial, path)
             except FileNotFoundError:
                 # delete() took the folder away as empty between the two calls.
                 if attempt == _PUBLISH_ATTEMPTS - 1:
                     raise
                 continue
             _sync_folder(path.parent)
-            return True
+            return
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _make_folder(self, folder: Path) -> None:

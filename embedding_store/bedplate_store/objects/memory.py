@@ -30,13 +30,6 @@ class MemoryObjectStore:
         with self._lock:
             self._objects[check_key(key)] = (bytes(data), self._now())
 
-    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        with self._lock:
-            if check_key(key) in self._objects:
-                return False
-            self._objects[key] = (bytes(data), self._now())
-            return True
-
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
 

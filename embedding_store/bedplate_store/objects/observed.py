@@ -38,9 +38,6 @@ class ObservedObjects:
     def put(self, key: str, data: bytes | memoryview) -> None:
         self._objects.put(key, data)
 
-    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        return self._objects.put_if_absent(key, data)
-
     def put_file(self, key: str, path: Path) -> None:
         self._objects.put_file(key, path)
 

@@ -20,8 +20,8 @@ class ObjectStore(Protocol):
 
     These few methods are enough because nothing is ever changed in place: a reader takes whole objects, byte
     ranges, or a local file to map into memory; a writer puts whole objects, atomically and durably (when
-    ``put`` returns, the object survives a power cut and nobody ever saw half of it). ``put_if_absent`` is the
-    one compare-and-swap, and ``modified_at`` lets the collector leave young objects alone.
+    ``put`` returns, the object survives a power cut and nobody ever saw half of it). What must change by
+    compare-and-swap is a row in the database. ``modified_at`` lets the collector leave young objects alone.
 
     Keys are ``/``-separated names of letters, digits and ``. _ = @ + -``. All methods may be called from
     several threads. What may pass is tried again by the adapter; a store that stays out of reach raises
@@ -32,9 +32,6 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Store ``data``, replacing what was there."""
-
-    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        """Store ``data`` unless the key exists; of several callers exactly one gets True."""
 
     def put_file(self, key: str, path: Path) -> None:
         """Store a copy of the file at ``path``."""

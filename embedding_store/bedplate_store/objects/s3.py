@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -37,13 +37,10 @@ from bedplate_store.objects.s3_faults import (
     translated,
 )
 
-_STATUS_ABSENT_FAILED = 412
-_STATUS_CONCURRENT = 409
 _CHUNK_BYTES = 1 << 20
 _URL_EXPIRES = timedelta(minutes=10)
 _SINGLE_PUT_BYTES = 64 << 20
 _LIST_PAGE = 1000  # what one request brings
-_WRITER = "x-amz-meta-bedplate-writer"
 
 
 class S3ObjectStore:
@@ -101,7 +98,7 @@ class S3ObjectStore:
 
         def put() -> None:
             if length <= _SINGLE_PUT_BYTES:
-                answer = self._put_checked(key, name, bytes(data), {})
+                answer = self._put_checked(key, name, bytes(data))
                 if answer.status >= 300:
                     raise refused(key, answer.status, answer.data)
                 return
@@ -111,26 +108,6 @@ class S3ObjectStore:
                 )
 
         self._retries.run("put", key, put)
-
-    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        """A put whose answer got lost may have happened: tried again, the object is found to be ours by the
-        name of this call in its metadata.
-        """
-        name, writer = self._name(key), uuid.uuid4().hex
-
-        def put() -> bool:
-            answer = self._put_checked(key, name, bytes(data), {"If-None-Match": "*", _WRITER: writer})
-            if answer.status < 300:
-                return True
-            if answer.status not in (_STATUS_ABSENT_FAILED, _STATUS_CONCURRENT):
-                raise refused(key, answer.status, answer.data)
-            found = self._stat(key)
-            if found is None:
-                # Another writer was about to, and did not.
-                raise refused(key, answer.status, answer.data)
-            return bool(found.metadata.get(_WRITER) == writer)
-
-        return self._retries.run("put_if_absent", key, put)
 
     def put_file(self, key: str, path: Path) -> None:
         name = self._name(key)
@@ -253,12 +230,10 @@ class S3ObjectStore:
         if sha256 is not None and digest.hexdigest() != sha256:
             raise came_wrong(key, sha256, digest.hexdigest())
 
-    def _put_checked(
-        self, key: str, name: str, data: bytes, headers: Mapping[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer to a put in one piece, signed with ``headers`` and both digests of its body.
+    def _put_checked(self, key: str, name: str, data: bytes) -> urllib3.BaseHTTPResponse:
+        """The answer to a put in one piece, signed with both digests of its body.
 
-        The SDK knows no conditional put and sends no Content-MD5; not every server checks the SHA-256 alone.
+        The SDK sends no Content-MD5; not every server checks the SHA-256 alone.
         """
         with translated(key):
             presigned = self._client.presigned_put_object(
@@ -273,7 +248,6 @@ class S3ObjectStore:
                 "Content-MD5": base64.b64encode(md5).decode(),
                 "x-amz-content-sha256": sha256,
                 "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
-                **headers,
             }
             if self._credentials is not None:
                 signed = sign_v4_s3(

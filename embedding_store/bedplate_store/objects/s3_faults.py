@@ -34,7 +34,7 @@ _PASSING = frozenset(
     }
 )
 _INSUFFICIENT_STORAGE = 507
-_PASSING_STATUSES = frozenset({408, 409, 412, 429})
+_PASSING_STATUSES = frozenset({408, 409, 429})
 
 
 class RangePastEnd(Exception):
@@ -101,8 +101,7 @@ def _of_code(key: str, code: str | None, status: int) -> Exception:
     if code in _PASSING or status >= 500 or status in _PASSING_STATUSES:
         return Fault("server_error", _out_of_order(key))
     return Unavailable(
-        f"the object store refused {key!r} ({code or status}): check its credentials, bucket and region, and "
-        "that it supports If-None-Match on puts."
+        f"the object store refused {key!r} ({code or status}): check its credentials, bucket and region."
     )
 
 

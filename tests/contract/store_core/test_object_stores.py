@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -78,21 +77,6 @@ def test_what_is_missing_is_named(objects: ObjectStore, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*copy*"))
 
 
-def test_of_many_conditional_puts_one_wins(objects: ObjectStore) -> None:
-    barrier = threading.Barrier(8)
-
-    def put(content: bytes) -> bool:
-        barrier.wait()
-        return objects.put_if_absent("raced", content)
-
-    contents = [bytes([each]) for each in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(put, contents))
-    assert won.count(True) == 1
-    assert objects.get("raced") == contents[won.index(True)]
-    assert not objects.put_if_absent("raced", b"late")
-
-
 def test_listing_goes_by_prefix(objects: ObjectStore) -> None:
     for key in ("a/one", "a/two", "ab/three", "b"):
         objects.put(key, b"")
@@ -126,7 +110,6 @@ def test_the_time_of_a_put_is_known(objects: ObjectStore) -> None:
 def test_keys_that_could_leave_the_root_are_refused(key: str, objects: ObjectStore, tmp_path: Path) -> None:
     for call in (
         lambda: objects.put(key, b""),
-        lambda: objects.put_if_absent(key, b""),
         lambda: objects.get(key),
         lambda: objects.get_file(key, tmp_path / "copy"),
         lambda: objects.local_path(key),
@@ -197,10 +180,8 @@ def test_wrong_credentials_and_no_server_are_told_apart(s3: S3, s3_url: str) -> 
     wrong = open_object_store(s3_url, access_key=s3.access_key, secret_key="wrong")
     with pytest.raises(Unavailable, match="credentials"):
         wrong.put("a", b"")
-    with pytest.raises(Unavailable, match="credentials"):
-        wrong.put_if_absent("a", b"")
     gone = open_object_store("s3://bucket?endpoint=http://127.0.0.1:9", access_key="a", secret_key="b")
-    for call in (lambda: gone.get("a"), lambda: gone.put_if_absent("a", b"")):
+    for call in (lambda: gone.get("a"), lambda: gone.put("a", b"")):
         with pytest.raises(Unavailable, match="endpoint"):
             call()
 

@@ -89,7 +89,6 @@ def objects(small: Path, roomy: Path) -> None:
     before = files_of(small)
     for write in (
         lambda: store.put("a", b"x" * (1 << 20)),
-        lambda: store.put_if_absent("b", b"x" * (1 << 20)),
         lambda: store.put_file("c/d", roomy / "large"),
     ):
         with pytest.raises(StorageFull, match="free room there") as error:
