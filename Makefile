@@ -29,10 +29,10 @@ up: $(STAMP) ## the platform on this machine, until Ctrl-C
 test: $(STAMP) ## all tests, on every engine that is here (make engines)
 	$(BIN)/python -m pytest
 
-test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine
+test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine or tool
 	BEDPLATE_REQUIRE_SERVERS=$(or $(ENGINES),all) $(BIN)/python -m pytest
 
-engines: $(STAMP) ## which servers the tests find here, and what installs the others
+engines: $(STAMP) ## which servers and tools the tests find here, and what installs the others
 	@$(BIN)/python -m tests.engines
 
 check: lint types imports ## lint, types and import contracts

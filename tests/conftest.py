@@ -5,10 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.engines import ENGINES, S3, Absent, Engine, PostgreSQL, RabbitMQ, Redis
+from tests.engines import (
+    ENGINES,
+    PG_DUMP,
+    PROMTOOL,
+    S3,
+    TOOLS,
+    Absent,
+    Engine,
+    PostgreSQL,
+    RabbitMQ,
+    Redis,
+    Tool,
+)
 
 # As in bedplate_modeling, but before any test module imports torch by itself.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -20,11 +33,7 @@ for _name in [name for name in os.environ if name.startswith("BEDPLATE_")]:
 
 REQUIRE_SERVERS = "BEDPLATE_REQUIRE_SERVERS"
 """``make test-all`` sets it to ``all``: a test that is skipped fails, whatever for. A list, ``redis,s3``, has
-the engines that must be there: a test may be skipped for want of another one, and only for that."""
-
-
-TOOLS = ("promtool", "pg_dump")
-"""Programs that tests use, and that a machine may lack like an engine."""
+the engines and tools that must be there: a test may be skipped for want of another one, and only for that."""
 
 
 def pytest_configure() -> None:
@@ -81,3 +90,20 @@ def rabbitmq() -> Iterator[RabbitMQ]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     yield from _running(S3())
+
+
+def _installed(tool: Tool) -> Path:
+    try:
+        return tool.find()
+    except Absent as absent:
+        pytest.skip(str(absent))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    return _installed(PROMTOOL)
+
+
+@pytest.fixture(scope="session")
+def pg_dump() -> Path:
+    return _installed(PG_DUMP)

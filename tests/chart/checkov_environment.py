@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chart.helm_binary import cache_folder
+from tests.engines.tools import cache_folder
 
 _LOCK = Path(__file__).with_name("checkov.txt")
 

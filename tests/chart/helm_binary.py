@@ -14,6 +14,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from tests.engines.tools import cache_folder
+
 HELM = "BEDPLATE_TEST_HELM"
 """Names a Helm 4 to test with instead."""
 _WHEEL = Path(__file__).with_name("helm-wheel.txt")
@@ -37,11 +39,6 @@ def find_helm() -> Path:
     if found := shutil.which("helm"):
         return _of_version_4(Path(found))
     raise NoHelm(f"install Helm 4, or have {HELM} name one: there is none on the path")
-
-
-def cache_folder() -> Path:
-    """Where tools of the tests are kept between runs, outside the repository."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bedplate"
 
 
 def _of_version_4(helm: Path) -> Path:

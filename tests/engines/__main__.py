@@ -1,24 +1,35 @@
-"""``python -m tests.engines``: which engines this machine has, and what would install the others."""
+"""``python -m tests.engines``: which engines and tools there are here, and what installs the others."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from tests.engines import ENGINES
+from tests.engines import ENGINES, TOOLS, Absent, Tool
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.engines", description=__doc__)
     parser.add_argument("--names", action="store_true", help="only those that are there, for make")
     options = parser.parse_args()
-    found = {name: engine.where() for name, engine in ENGINES.items()}
+    found = {
+        **{name: engine.where() or engine.absent() for name, engine in ENGINES.items()},
+        **{name: _found(tool) for name, tool in TOOLS.items()},
+    }
     if options.names:
-        print(",".join(name for name, place in found.items() if place))
+        print(",".join(name for name, place in found.items() if not isinstance(place, Absent)))
         return 0
     for name, place in found.items():
-        print(f"{name:<12} {place or ENGINES[name].absent()}")
+        print(f"{name:<12} {place}")
     return 0
+
+
+def _found(tool: Tool) -> Path | Absent:
+    try:
+        return tool.find()
+    except Absent as absent:
+        return absent
 
 
 if __name__ == "__main__":
