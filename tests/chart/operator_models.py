@@ -1,4 +1,6 @@
-"""What KEDA and the Prometheus operator take: models made from their custom resource definitions."""
+"""What operators take: KEDA's and the Prometheus operator's by models made from their custom resource
+definitions, the Gateway API's by one written here.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ from typing import Any
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule, ServiceMonitor
 from pydantic import BaseModel, ValidationError
+from tests.chart.gateway_models import HTTPRoute
 
 MODELS: dict[tuple[str, str], type[BaseModel]] = {
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): HTTPRoute,
     ("keda.sh/v1alpha1", "ScaledObject"): ScaledObject,
     ("keda.sh/v1alpha1", "TriggerAuthentication"): TriggerAuthentication,
     ("monitoring.coreos.com/v1", "PodMonitor"): PodMonitor,
