@@ -1,14 +1,16 @@
 """Every revision that a database out there may be at: its data live through the upgrade, and the release
-before goes on working on the schema after it.
+before finds in the schema after it what it relies on (schema_changes.py says what that is).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import BatchOperations, Operations
 from sqlalchemy import (
     JSON,
     Column,
@@ -133,7 +135,7 @@ def read_with_todays_code(session: Session, database: Database[Any, Any], filled
 
 
 @pytest.mark.parametrize(("name", "before", "after"), STEPS)
-def test_the_release_before_works_on_the_schema_after(
+def test_the_release_before_finds_what_it_relies_on_in_the_schema_after(
     new_database: NewDatabase, name: str, before: str, after: str
 ) -> None:
     database: Database[Any, Any] = DATABASES[name](new_database())
@@ -162,6 +164,8 @@ def test_the_release_before_works_on_the_schema_after(
             ["teams.about is demanded", "teams.description"],
         ),
         ("CREATE UNIQUE INDEX uq_teams_d ON teams (description)", ["teams has one row for each description"]),
+        ("ALTER TABLE teams ADD COLUMN rank INTEGER CHECK (rank > 0)", []),
+        ("ALTER TABLE teams ADD COLUMN lead TEXT REFERENCES surfaces (name)", []),
     ],
 )
 def test_the_check_sees_what_would_break_the_release_before(
@@ -173,6 +177,34 @@ def test_the_check_sees_what_would_break_the_release_before(
         old = schema_of(connection)
         connection.execute(text(change))
         assert taken_away(old, schema_of(connection)) == taken
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("constrain", "taken"),
+    [
+        (
+            lambda teams: teams.create_foreign_key("fk_d", "surfaces", ["description"], ["name"]),
+            "teams.description refers to surfaces.name",
+        ),
+        (
+            lambda teams: teams.create_check_constraint("ck_d", "length(description) > 0"),
+            "teams demands length(description) > 0",
+        ),
+    ],
+    ids=["foreign key", "check"],
+)
+def test_the_check_sees_a_new_rule_for_columns_that_the_release_before_writes(
+    new_database: NewDatabase, constrain: Callable[[BatchOperations], None], taken: str
+) -> None:
+    database = RegistryDatabase(new_database())
+    database.migrate()
+    with database.engine.begin() as connection:
+        old = schema_of(connection)
+        # SQLite adds no constraint to a table: Alembic makes the table anew.
+        with Operations(MigrationContext.configure(connection)).batch_alter_table("teams") as teams:
+            constrain(teams)
+        assert taken_away(old, schema_of(connection)) == [taken]
     database.close()
 
 
