@@ -44,12 +44,28 @@ def pytest_configure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and isinstance(report.longrepr, tuple):
-        reason = report.longrepr[2].removeprefix("Skipped: ")
-        if not may_skip(reason, os.environ.get(REQUIRE_SERVERS, "")):
-            report.outcome = "failed"
-            report.longrepr = f"{reason} ({REQUIRE_SERVERS} is set)"
+    _fail_unless_it_may_skip(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield  # a whole module may be skipped, as by importorskip
+    _fail_unless_it_may_skip(report)
+    return report
+
+
+def _fail_unless_it_may_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """What is expected to fail counts as skipped, as it does for pytest."""
+    if not report.skipped:
+        return
+    reason = "it is expected to fail"
+    if isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+    if not may_skip(reason, os.environ.get(REQUIRE_SERVERS, "")):
+        vars(report).pop("wasxfail", None)  # with it, pytest would count no failure
+        report.outcome = "failed"
+        report.longrepr = f"{reason} ({REQUIRE_SERVERS} is set)"
 
 
 def may_skip(reason: str, required: str) -> bool:
