@@ -1,11 +1,12 @@
-"""docs/metrics.md lists every metric of services, workers and reconciler, with its labels."""
+"""docs/metrics.md lists every metric of services, workers and reconciler, with its kind and labels."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -37,11 +38,31 @@ BOUNDED = frozenset(
 ROW = re.compile(r"^\| `(bedplate_[\w<>]+)` \| ([^|]*)\| ([^|]+) \|$", re.MULTILINE)
 
 
-def listed() -> list[tuple[str, list[str]]]:
+class Metric(NamedTuple):
+    """As it is scraped: the table and the code tell the same of it.
+
+    Attributes:
+        kind: ``counter``, ``gauge`` or ``histogram``.
+    """
+
+    name: str
+    kind: str
+    labels: list[str]
+
+
+def listed() -> list[Metric]:
     rows = ROW.findall(DOCUMENT.read_text())
     return [
-        (name, [label.strip() for label in labels.split(",") if label.strip()]) for name, labels, _ in rows
+        Metric(name, _kind(name, meaning), [label.strip() for label in labels.split(",") if label.strip()])
+        for name, labels, meaning in rows
     ]
+
+
+def _kind(name: str, meaning: str) -> str:
+    """Counters are told by their names, histograms by the word; what is neither is a gauge."""
+    if meaning.startswith("histogram: "):
+        return "histogram"
+    return "counter" if name.endswith("_total") else "gauge"
 
 
 @pytest.fixture
@@ -55,39 +76,42 @@ def databases(tmp_path: Path) -> Iterator[tuple[RegistryDatabase, Database]]:
     store.close()
 
 
-def counted() -> list[tuple[str, list[str]]]:
-    """Name and labels of what processes count themselves."""
+def counted() -> list[Metric]:
+    """What processes count themselves."""
     metrics = (PrometheusMetrics("api"), PrometheusWorkMetrics(), ReconcilerMetrics())
     return [
-        (_name(instrument._name, instrument._type), list(instrument._labelnames))
+        _metric(instrument._name, instrument._type, instrument._labelnames)
         for one in metrics
         for instrument in vars(one).values()
         if hasattr(instrument, "_labelnames")
     ]
 
 
-def collected(databases: tuple[RegistryDatabase, Database]) -> list[tuple[str, list[str]]]:
-    """Name and labels of what is asked of the databases."""
+def collected(databases: tuple[RegistryDatabase, Database]) -> list[Metric]:
+    """What is asked of the databases."""
     families = [
         family
         for collector in database_collectors(*databases, lambda: datetime(2026, 1, 1, tzinfo=UTC))
         for family in collector.collect()
     ]
-    return [(_name(family.name, family.type), list(family._labelnames)) for family in families]
+    return [_metric(family.name, family.type, family._labelnames) for family in families]
 
 
-def _name(name: str, kind: str) -> str:
-    return name.replace("bedplate_api_", "bedplate_<service>_") + ("_total" if kind == "counter" else "")
+def _metric(name: str, kind: str, labels: Iterable[str]) -> Metric:
+    """prometheus_client keeps the names of counters without their ending, whatever they were given."""
+    name = name.replace("bedplate_api_", "bedplate_<service>_") + ("_total" if kind == "counter" else "")
+    return Metric(name, kind, list(labels))
 
 
-def test_every_metric_is_listed_with_its_labels_and_no_other(
+def test_every_metric_is_listed_with_its_kind_and_labels_and_no_other(
     databases: tuple[RegistryDatabase, Database],
 ) -> None:
     assert sorted(listed()) == sorted(counted() + collected(databases))
+    assert {metric.kind for metric in listed()} == {"counter", "gauge", "histogram"}
 
 
-def test_names_follow_the_conventions_of_prometheus(databases: tuple[RegistryDatabase, Database]) -> None:
-    """Base units, no millis, no percent; ``_total`` belongs to counters alone (see ``_name``)."""
-    for name, labels in listed():
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    """Base units, no millis, no percent. That counters and nothing else end in ``_total`` is shown above."""
+    for name, _, labels in listed():
         assert not re.search(r"_(ms|millis|milliseconds|minutes|percent|mib|kb|count|sum|bucket)(_|$)", name)
         assert set(labels) <= BOUNDED, f"{name} has a label that may grow without bound"
