@@ -188,6 +188,22 @@ def test_a_store_node_has_a_successor_of_its_name_before_it_goes(render: Render)
         assert named.index("STORE_NODE_IP") < named.index("BEDPLATE_STORE_NODE_URL")
 
 
+def test_copies_of_a_store_node_keep_off_one_machine(render: Render) -> None:
+    def affinities(sets: dict[str, Any]) -> list[Any]:
+        found = [pod for pod in pods(render(["production"], sets)) if pod.component == "store"]
+        return [(pod, pod.spec.get("affinity")) for pod in found]
+
+    for pod, affinity in affinities({}):
+        (preferred,) = affinity["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        term = preferred["podAffinityTerm"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"].items() <= pod.labels.items()
+        assert "bedplate/store-node" in term["labelSelector"]["matchLabels"]
+    own = {"nodeAffinity": {}}
+    assert all(affinity == own for _, affinity in affinities({"store.affinity": own}))
+    assert all(affinity == own for _, affinity in affinities({"podDefaults.affinity": own}))
+
+
 def test_what_inference_spools_is_sealed_beside_it_and_after_it(render: Render) -> None:
     (pod,) = [each for each in pods(render(["tryout"])) if each.component == "inference"]
     sealer = pod.spec["initContainers"][-1]
