@@ -32,9 +32,28 @@ with TestClient(served) as client:
     status = client.get("/v1/whoami").status_code
 print(json.dumps({{"loaded": {LOADED}, "same": served is app, "lane": lane is app.lane, "status": status}}))
 """
+INFERENCE_AND_NODE = f"""
+import json, sys
+from bedplate_services import inference
+from bedplate_services.composition import migrate
+from bedplate_services.settings import Settings
+from bedplate_services.shards import node
+from bedplate_services.tracing import traced
+from bedplate_store.tracing import start_tracing
+
+settings = Settings()
+migrate(settings)
+app = inference.create_app(settings)
+store_node = node.create_app(settings)
+same = [
+    traced(app, app.platform.tracing) is app,
+    traced(store_node, start_tracing(settings.tracing, "store-node")) is store_node,
+]
+print(json.dumps({{"loaded": {LOADED}, "same": same}}))
+"""
 WORKERS = f"""
 import json, sys
-import bedplate_workers.__main__, bedplate_workers.reconciler
+import bedplate_workers.__main__, bedplate_workers.reconciler, bedplate_workers.sealer
 from bedplate_store.tracing import UNTRACED, start_tracing
 assert start_tracing(False, "worker") is UNTRACED
 print(json.dumps({{"loaded": {LOADED}}}))
@@ -79,7 +98,13 @@ def test_with_tracing_on_there_is_a_layer_and_no_lane(tmp_path: Path) -> None:
     assert told["status"] == 401
 
 
-def test_workers_and_reconciler_load_nothing_of_opentelemetry(tmp_path: Path) -> None:
+def test_inference_service_and_store_node_load_no_tracing_and_are_served_as_they_are(tmp_path: Path) -> None:
+    told = run(INFERENCE_AND_NODE, tmp_path, BEDPLATE_STORE_NODE="node-1", BEDPLATE_SHARD_SECRET="secret")
+    assert beyond_the_api(told["loaded"]) == []
+    assert told["same"] == [True, True]
+
+
+def test_workers_reconciler_and_sealer_load_nothing_of_opentelemetry(tmp_path: Path) -> None:
     assert run(WORKERS, tmp_path)["loaded"] == []
 
 
