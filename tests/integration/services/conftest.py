@@ -221,7 +221,7 @@ def _secrets(platform: Platform) -> dict[str, str]:
 
 
 ON_EVERY_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
-"""For modules whose tests all use ``world``, and whose answers come from the databases."""
+"""For modules and tests that use ``world``, and whose answers come from the databases."""
 
 
 @pytest.fixture

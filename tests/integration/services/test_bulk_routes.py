@@ -17,7 +17,7 @@ from bedplate.wire.store import IndexSpecification
 from bedplate_store import collection, snapshots
 from bedplate_store.spaces import SpaceKey
 
-from .conftest import World
+from .conftest import ON_EVERY_DATABASE, World
 
 SCAN, FILES = "/v1/spaces/core@1/item/scan", "/v1/spaces/core@1/item/files"
 
@@ -120,6 +120,7 @@ def test_any_arrow_library_reads_it(filled: World) -> None:
     assert metadata["bedplate.snapshot"] == "1"
 
 
+@ON_EVERY_DATABASE
 def test_string_keys_in_float16(world: World) -> None:
     world.publish()
     keys = ["", *(f"k{number}" for number in range(50)), "schön", "日本"][1:]
@@ -148,6 +149,7 @@ def test_shards_are_disjoint_and_complete(filled: World, shards: int) -> None:
     assert same(found, EXPECTED)
 
 
+@ON_EVERY_DATABASE
 def test_a_scan_goes_on_where_it_broke_off_whatever_happened_since(filled: World) -> None:
     whole = list(scan(filled)[0])
     filled.upsert("core@1/item", np.array([20, 9999]), vectors(0, 2))
@@ -161,6 +163,7 @@ def test_a_scan_goes_on_where_it_broke_off_whatever_happened_since(filled: World
     assert headers["x-bedplate-snapshot"] == "2"
 
 
+@ON_EVERY_DATABASE
 def test_a_collected_state_is_gone(filled: World) -> None:
     filled.upsert("core@1/item", np.array([20]), vectors(0, 1))
     compact(filled)
@@ -198,12 +201,14 @@ def test_bad_questions_are_told_what_mends_them(filled: World, params: dict[str,
     assert filled.problem("GET", SCAN, params=params)["status"] == status
 
 
+@ON_EVERY_DATABASE
 def test_an_empty_space_is_not_ready(world: World) -> None:
     world.publish()
     for path in (SCAN, FILES):
         assert world.problem("GET", path)["code"] == "space_not_ready"
 
 
+@ON_EVERY_DATABASE
 def test_a_space_of_writes_alone(world: World) -> None:
     world.publish()
     world.upsert("core@1/item", np.array([3, 1, 2]), vectors(0, 3))
@@ -215,6 +220,7 @@ def test_a_space_of_writes_alone(world: World) -> None:
     assert (found, batches, headers["x-bedplate-rows"]) == ({}, [], "0")
 
 
+@ON_EVERY_DATABASE
 def test_the_files_of_a_space(filled: World) -> None:
     document = filled.ok("GET", FILES, "feed-team")
     assert (document["reference"], document["snapshot"], document["sequence"]) == ("core@1/item", 1, 3)
