@@ -67,7 +67,8 @@ class RedisQoS(redis.QoS):
 
     kombu goes on counting it, and a channel that may hold one message then asks for no other, neither over
     this connection nor over the next: a worker whose acknowledgement met a dead Redis would wait for ever.
-    Redis gives the message to somebody when its visibility time-out has passed; the ledger knows what is done.
+    Redis gives the message to somebody when its visibility time-out has passed; the ledger knows what is
+    done.
     """
 
     def ack(self, delivery_tag: str) -> None:
