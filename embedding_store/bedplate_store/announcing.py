@@ -105,8 +105,7 @@ class ReaderAnnouncer:
         self._thread.join(_CLOSE_SECONDS)
         self._thread = None
         try:
-            with self._database.write() as session:
-                reader_processes.withdraw(session, self.id)
+            self._database.transact(lambda session: reader_processes.withdraw(session, self.id))
         except SQLAlchemyError:
             logger.exception("the end of this reader could not be told; it counts as dead after a while")
 

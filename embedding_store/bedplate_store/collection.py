@@ -44,10 +44,14 @@ def collect(
     others refer to, such as partitions of an embedding that is not published yet; without it those must
     be younger than ``grace``. Safe beside readers, writers and other collectors, and if killed half-way.
     """
-    with database.write() as session:
+
+    def forget(session: WriteSession) -> int:
         exclude_references(session)
-        writes = _forget_writes(session, now, grace)
+        removed = _forget_writes(session, now, grace)
         _mark_collected(session, now, grace)
+        return removed
+
+    writes = database.transact(forget)
     segments = _collect_prefix(database, objects, SEGMENTS_PREFIX, now, grace, keep)
     indexes = _collect_prefix(database, objects, INDEXES_PREFIX, now, grace, keep)
     return Collected(segments[0], indexes[0], segments[1] + indexes[1], writes)

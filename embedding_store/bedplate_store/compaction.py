@@ -91,5 +91,4 @@ def compact(
     prepared = prepare_compaction(
         database, objects, cache_dir, SpaceKey(foundation, version, space), specification
     )
-    with database.write() as session:
-        return publish(session, prepared, objects=objects, job=job, now=now)
+    return database.transact(lambda session: publish(session, prepared, objects=objects, job=job, now=now))

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import insert, select
@@ -156,12 +157,11 @@ class ImpressionLog:
                 sealed = _sealed_digests(session, records)
             fresh, duplicates, conflicts = _sort_out(records, sealed)
             segments = write_segments(self._objects, [record for _, record in fresh.values()])
-            with self._database.write() as session:
-                first = sequences.advance(session, "log_segment", len(segments)) if segments else 0
-                if _sealed_digests(session, fresh):
-                    session.rollback()  # another spool directory's sealer was faster with one of them
-                    continue
-                _register(session, segments, {key: digest for key, (digest, _) in fresh.items()}, first, now)
+            digests = {key: digest for key, (digest, _) in fresh.items()}
+            if not self._database.transact(
+                partial(_register_if_first, segments=segments, digests=digests, now=now)
+            ):
+                continue
             return replace(
                 report,
                 segments=report.segments + len(segments),
@@ -220,6 +220,18 @@ def _sealed_digests(session: ReadSession, requests: Iterable[_RequestKey]) -> di
             )
             found.update(((surface, request_id), digest) for request_id, digest in rows)
     return found
+
+
+def _register_if_first(
+    session: WriteSession, *, segments: list[SealedSegment], digests: dict[_RequestKey, str], now: datetime
+) -> bool:
+    """False, and nothing done: another spool directory's sealer was faster with one of the requests."""
+    first = sequences.advance(session, "log_segment", len(segments)) if segments else 0
+    if _sealed_digests(session, digests):
+        session.rollback()
+        return False
+    _register(session, segments, digests, first, now)
+    return True
 
 
 def _register(

@@ -23,8 +23,7 @@ def create_numbered(
         Conflict: too many others create versions at this moment.
     """
     for _ in range(_ATTEMPTS):
-        with database.write() as session:
-            created = attempt(session)
+        created = database.transact(attempt)
         if created is not None:
             return created
     raise number_taken(family)

@@ -121,16 +121,19 @@ def receive_part(
     # A key of its own for every attempt: two uploads of one part at once cannot mix, the row decides.
     key = f"{_prefix(checkpoint_id)}{file}/{part:05d}-{uuid.uuid4().hex}"
     size = _store_part(blobs, key, data, manifest)
+
+    def record(session: WriteSession) -> tuple[str | None, UploadStatus]:
+        row = _draft_row(session, checkpoint_id, label, lock=True)
+        if _draft_file(row, label, file, part) != manifest:
+            raise Conflict(f"{file} of {label} was amended meanwhile; send the part again.")
+        replaced = _record_part(
+            session,
+            UploadPartRow(checkpoint_id=checkpoint_id, file=file, part=part, object_key=key, bytes=size),
+        )
+        return replaced, status(session, checkpoint_id)
+
     try:
-        with database.write() as session:
-            row = _draft_row(session, checkpoint_id, label, lock=True)
-            if _draft_file(row, label, file, part) != manifest:
-                raise Conflict(f"{file} of {label} was amended meanwhile; send the part again.")
-            replaced = _record_part(
-                session,
-                UploadPartRow(checkpoint_id=checkpoint_id, file=file, part=part, object_key=key, bytes=size),
-            )
-            answer = status(session, checkpoint_id)
+        replaced, answer = database.transact(record)
     except BedplateError:
         blobs.delete(key)
         raise
@@ -181,12 +184,15 @@ def finalise(
         with database.read() as session:
             _require_unchanged(session, checkpoint_id, label, draft)
         raise
-    with database.write() as session:
+
+    def make_immutable(session: WriteSession) -> None:
         _require_unchanged(session, checkpoint_id, label, draft, lock=True)
         row = _draft_row(session, checkpoint_id, label)
         row.state, row.digest, row.finalised_at = "ready", manifest_digest(draft.files), now
         for part in _part_rows(session, checkpoint_id):
             session.delete(part)
+
+    database.transact(make_immutable)
     _delete_parts(blobs, checkpoint_id)
 
 

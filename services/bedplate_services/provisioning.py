@@ -87,8 +87,8 @@ def ensure_administrator(settings: ProvisioningSettings, now: datetime) -> str:
     """
     database = RegistryDatabase(settings.registry_database_url, settings.database_limits)
     try:
-        with database.write() as session:
-            issued = tokens.bootstrap_admin(session, now, settings.admin_token.get_secret_value())
+        secret = settings.admin_token.get_secret_value()
+        issued = database.transact(lambda session: tokens.bootstrap_admin(session, now, secret))
     finally:
         database.close()
     return f"the first administrator is of team {issued.team}"
@@ -98,8 +98,9 @@ def assign_shards(settings: Settings, nodes: Sequence[str], now: datetime) -> st
     """Have ``nodes`` serve all shards of all spaces evenly; what was done, in words."""
     database = StoreDatabase(settings.store_database_url, settings.database_limits)
     try:
-        with database.write() as session:
-            assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="provisioning")
+        database.transact(
+            lambda session: assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="provisioning")
+        )
     finally:
         database.close()
     return f"all shards are assigned to {', '.join(nodes)}"

@@ -13,13 +13,15 @@ from bedplate.wire.store import Space
 from bedplate_registry import foundations, versions
 from bedplate_services.composition import Platform
 from bedplate_store import spaces
+from bedplate_store.database import WriteSession
 
 
 def ensure_spaces(house: Platform, version: Version) -> None:
     """Make every space of a finalised version."""
     with house.registry.read() as session:
         team = foundations.owner(session, version.foundation)
-    with house.store.write() as session:
+
+    def ensure(session: WriteSession) -> None:
         for name in sorted(version.signature.spaces):
             spaces.ensure_space(
                 session,
@@ -30,6 +32,8 @@ def ensure_spaces(house: Platform, version: Version) -> None:
                 team=team,
                 now=house.now(),
             )
+
+    house.store.transact(ensure)
 
 
 def resolve(house: Platform, reference: str) -> Version:

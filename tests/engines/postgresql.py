@@ -16,6 +16,8 @@ from tests.engines.engine import Engine, PrivateServer, free_port
 
 _USUAL = "postgresql+psycopg://postgres@127.0.0.1:5432"
 _DEBIAN = Path("/usr/lib/postgresql")
+SERIALISATION_FAILURE = "DO $$ BEGIN RAISE EXCEPTION 'not in a row' USING ERRCODE = '40001'; END $$"
+"""SQL that fails as a transaction does which the server rolls back in favour of another."""
 
 
 class PostgreSQL(Engine):

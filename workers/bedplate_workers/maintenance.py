@@ -20,15 +20,13 @@ def plan_compactions(database: Database, now: datetime) -> list[Job]:
         due = compaction.due(session)
     if not due:
         return []
-    with database.write() as session:
-        planned = [_compact(session, space, now) for space in due]
+    planned = database.transact(lambda session: [_compact(session, space, now) for space in due])
     return [job for job in planned if job is not None]
 
 
 def plan_upkeep(database: Database, now: datetime) -> list[Job]:
     """The collection of this quarter of a day and the scrub of this week; a second call finds them."""
-    with database.write() as session:
-        return [_collect(session, now), _scrub(session, now)]
+    return database.transact(lambda session: [_collect(session, now), _scrub(session, now)])
 
 
 def _compact(session: WriteSession, space: SpaceKey, now: datetime) -> Job | None:

@@ -11,7 +11,7 @@ from bedplate.references import VersionReference
 from bedplate.wire.common import Name, Page
 from bedplate.wire.registry import Evaluation, EvaluationCreate, TransferRatio
 from bedplate_registry import evaluations, experts, foundations, surfaces
-from bedplate_registry.database import ReadSession
+from bedplate_registry.database import ReadSession, WriteSession
 from bedplate_registry.principals import Principal
 from bedplate_services.auth import Caller
 from bedplate_services.openapi import problem_responses
@@ -27,9 +27,12 @@ Reference = Annotated[str, Query(max_length=128, examples=["core@7"])]
 )
 def record_evaluation(house: House, caller: Caller, document: EvaluationCreate) -> Evaluation:
     """For the team that owns the subject or the surface it was measured on."""
-    with house.registry.write() as session:
+
+    def record(session: WriteSession) -> Evaluation:
         _require_interest(session, caller, document)
         return evaluations.record(session, document, caller.team, house.now())
+
+    return house.registry.transact(record)
 
 
 def _require_interest(session: ReadSession, caller: Principal, document: EvaluationCreate) -> None:

@@ -19,6 +19,7 @@ from bedplate.wire.registry import (
     UploadStatus,
 )
 from bedplate_registry import expert_versions, experts, surfaces
+from bedplate_registry.database import WriteSession
 from bedplate_services import object_files
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
@@ -45,9 +46,12 @@ OwnerHouse = Annotated[Platform, Depends(_owned)]
 @router.post("", status_code=201, summary="Create an expert", responses=problem_responses(404, 409))
 def create_expert(house: House, caller: Caller, document: ExpertCreate) -> Expert:
     """A surface's model; for the team that owns the surface, or an admin."""
-    with house.registry.write() as session:
+
+    def create(session: WriteSession) -> Expert:
         caller.require_owner(surfaces.owner(session, document.surface))
         return experts.create(session, document, house.now())
+
+    return house.registry.transact(create)
 
 
 @router.get("", summary="List the experts", responses=problem_responses(404))
@@ -91,8 +95,11 @@ def amend_version(
     house: OwnerHouse, expert: PathName, number: PathNumber, document: ExpertVersionCreate
 ) -> ExpertVersion:
     """Replaces what the draft announces; parts of files that stay the same are kept."""
-    with house.registry.write() as session:
-        return expert_versions.amend_draft(session, expert, number, document, house.expert_checkpoints)
+    return house.registry.transact(
+        lambda session: expert_versions.amend_draft(
+            session, expert, number, document, house.expert_checkpoints
+        )
+    )
 
 
 @router.put(
@@ -131,8 +138,9 @@ def finalise_version(house: OwnerHouse, expert: PathName, number: PathNumber) ->
 @router.post(_VERSION + "/retire", summary="Retire an expert's version", responses=problem_responses(409))
 def retire_version(house: OwnerHouse, expert: PathName, number: PathNumber) -> ExpertVersion:
     """409 while it serves."""
-    with house.registry.write() as session:
-        return expert_versions.retire(session, expert, number, house.now())
+    return house.registry.transact(
+        lambda session: expert_versions.retire(session, expert, number, house.now())
+    )
 
 
 @router.get(

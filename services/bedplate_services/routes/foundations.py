@@ -23,8 +23,7 @@ _ALIAS = "/{foundation}/aliases/{alias}"
 def create_foundation(house: House, caller: Caller, document: FoundationCreate) -> Foundation:
     """A family of foundation models; for the team that is to own it, or an admin."""
     caller.require_owner(document.team)
-    with house.registry.write() as session:
-        return foundations.create(session, document, house.now())
+    return house.registry.transact(lambda session: foundations.create(session, document, house.now()))
 
 
 @router.get("", summary="List the foundations")

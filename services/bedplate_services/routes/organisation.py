@@ -17,6 +17,7 @@ from bedplate.wire.registry import (
     TokenIssued,
 )
 from bedplate_registry import surfaces, teams, tokens
+from bedplate_registry.database import WriteSession
 from bedplate_services.auth import Caller
 from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
@@ -32,8 +33,7 @@ _log = get_logger(__name__)
 def create_team(house: House, caller: Caller, document: TeamCreate) -> Team:
     """Needs an admin's token."""
     caller.require_admin()
-    with house.registry.write() as session:
-        return teams.create(session, document, house.now())
+    return house.registry.transact(lambda session: teams.create(session, document, house.now()))
 
 
 @router.get("/teams", summary="List the teams", tags=["teams"])
@@ -52,8 +52,7 @@ def get_team(house: House, caller: Caller, team: PathName) -> Team:
 def issue_token(house: House, caller: Caller, team: PathName, document: TokenCreate) -> TokenIssued:
     """The answer is the only place where the secret ever appears. Admin tokens are issued by admins."""
     caller.require_token(team, document.role)
-    with house.registry.write() as session:
-        issued = tokens.issue(session, team, document, house.now())
+    issued = house.registry.transact(lambda session: tokens.issue(session, team, document, house.now()))
     _log.info("issued a token", token=issued.id, for_team=team, role=document.role)
     return issued
 
@@ -75,9 +74,12 @@ def revoke_token(
 ) -> Token:
     """It stops working within seconds everywhere. Admin tokens are revoked by admins."""
     caller.require_owner(team)
-    with house.registry.write() as session:
+
+    def revoke(session: WriteSession) -> Token:
         caller.require_token(team, tokens.role(session, team, token_id))
-        revoked = tokens.revoke(session, team, token_id, house.now())
+        return tokens.revoke(session, team, token_id, house.now())
+
+    revoked = house.registry.transact(revoke)
     house.authenticator.forget()
     _log.info("revoked a token", token=token_id, of_team=team)
     return revoked
@@ -93,8 +95,7 @@ def revoke_token(
 def create_surface(house: House, caller: Caller, document: SurfaceCreate) -> Surface:
     """For the team that is to own it, or an admin."""
     caller.require_owner(document.team)
-    with house.registry.write() as session:
-        return surfaces.create(session, document, house.now())
+    return house.registry.transact(lambda session: surfaces.create(session, document, house.now()))
 
 
 @router.get("/surfaces", summary="List the surfaces", tags=["surfaces"])

@@ -40,5 +40,7 @@ def assign_shards(house: House, caller: Caller, document: ShardAssign) -> Page[S
     one has them open. Needs an admin's token.
     """
     caller.require_admin()
-    with house.store.write() as session:
-        return page(shard_assignments.assign(session, document, moved_by=caller.team, now=house.now()))
+    assigned = house.store.transact(
+        lambda session: shard_assignments.assign(session, document, moved_by=caller.team, now=house.now())
+    )
+    return page(assigned)

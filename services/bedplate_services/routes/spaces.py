@@ -214,18 +214,20 @@ def embed(house: House, version: Owned, space: PathName, document: EmbedRequest 
         attributes = embedding_jobs.survey_attributes(
             session, version=reference, space=space, signature=signature, request=request
         )
-    with house.store.write() as session:
-        job = embedding_jobs.plan_embed(
+    team = _team(house, version)
+    job = house.store.transact(
+        lambda session: embedding_jobs.plan_embed(
             session,
             version=reference,
             space=space,
             signature=signature,
             request=request,
             attributes=attributes,
-            team=_team(house, version),
+            team=team,
             now=house.now(),
             origin=house.origin(),
         )
+    )
     _log.info("job", job=job.id, kind=job.kind, subject=job.subject)
     house.dispatcher.drain(house.now())
     return EmbedAnswer(job=job.id)
@@ -241,17 +243,19 @@ def compact(house: House, version: Owned, space: PathName) -> EmbedAnswer:
     current = space_of(house, version, space)
     rows = max(1, current.rows + current.pending_rows)
     params = {"foundation": version.foundation, "version": version.version, "space": space}
-    with house.store.write() as session:
-        job = jobs.create(
+    team = _team(house, version)
+    job = house.store.transact(
+        lambda session: jobs.create(
             session,
             kind="compact",
             subject=current.reference,
-            team=_team(house, version),
+            team=team,
             params=params,
             stages=[Stage("compact", [PartitionSpec({}, rows)])],
             now=house.now(),
             origin=house.origin(),
         )
+    )
     _log.info("job", job=job.id, kind=job.kind, subject=job.subject)
     house.dispatcher.drain(house.now())
     return EmbedAnswer(job=job.id)

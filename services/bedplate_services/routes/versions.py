@@ -69,8 +69,11 @@ def amend_version(
     house: OwnerHouse, foundation: PathName, number: PathNumber, document: VersionCreate
 ) -> Version:
     """Replaces what the draft announces; parts of files that stay the same are kept."""
-    with house.registry.write() as session:
-        return versions.amend_draft(session, foundation, number, document, house.foundation_checkpoints)
+    return house.registry.transact(
+        lambda session: versions.amend_draft(
+            session, foundation, number, document, house.foundation_checkpoints
+        )
+    )
 
 
 @router.put(
@@ -117,8 +120,9 @@ def finalise_version(house: OwnerHouse, foundation: PathName, number: PathNumber
 @router.post("/{version}/retire", summary="Retire a version", responses=problem_responses(409))
 def retire_version(house: OwnerHouse, version: Resolved) -> Version:
     """409 while an alias points at it or a serving expert is pinned to it."""
-    with house.registry.write() as session:
-        retired = versions.retire(session, version.foundation, version.version, house.now())
+    retired = house.registry.transact(
+        lambda session: versions.retire(session, version.foundation, version.version, house.now())
+    )
     house.directory.forget()
     _log.info("retired a version", version=retired.reference)
     return retired

@@ -43,8 +43,7 @@ def ensure_admin_token(directory: DataDirectory, engines: Engines, now: datetime
     secret = directory.read_or_make_secret(directory.admin_token, tokens.SECRET_PREFIX)
     database = RegistryDatabase(engines.registry_database)
     try:
-        with database.write() as session:
-            tokens.bootstrap_admin(session, now, secret)
+        database.transact(lambda session: tokens.bootstrap_admin(session, now, secret))
     except Unauthenticated as error:
         raise Unauthenticated(
             f"The token in {directory.admin_token} was revoked. Delete the file to have a new one made."
@@ -57,8 +56,7 @@ def ensure_admin_token(directory: DataDirectory, engines: Engines, now: datetime
 def assign_shards(engines: Engines, nodes: Sequence[str], now: datetime) -> None:
     """Have ``nodes`` serve all shards of all spaces, evenly unless they do already."""
     database = StoreDatabase(engines.store_database)
-    with database.write() as session:
-        assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="bedplate-up")
+    database.transact(lambda session: assign_evenly(session, nodes, SHARDS_MAX, now, moved_by="bedplate-up"))
     database.close()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from tests.engines.postgresql import SERIALISATION_FAILURE
 
 from bedplate.databases import Limits
 from bedplate.databases.retries import ATTEMPTS
@@ -20,7 +21,6 @@ from bedplate_store.tables.records import SequenceRow
 
 from .conftest import NewDatabase
 
-SERIALISATION_FAILURE = "DO $$ BEGIN RAISE EXCEPTION 'not in a row' USING ERRCODE = '40001'; END $$"
 postgresql = pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 
 

@@ -25,7 +25,9 @@ from bedplate_services.composition import Platform, build_platform, migrate
 from bedplate_services.dispatch import NullDispatcher
 from bedplate_services.metrics import NullMetrics
 from bedplate_services.settings import Settings
+from bedplate_store.impressions import ImpressionLog, ImpressionRecord
 from bedplate_store.spaces import SpaceKey
+from bedplate_store.times import microseconds
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette would rather have its own fork of httpx
@@ -168,6 +170,27 @@ class World:
         self.platform.readers.refresh_now(*space)
         self.platform.readers.open_ahead()
         self.platform.directory.forget()
+
+
+def log_impressions(world: World) -> None:
+    """Spooled, not sealed: what the inference service does."""
+    settings = world.platform.settings
+    log = ImpressionLog(settings.spool_dir, world.platform.objects, world.platform.store)
+    for number in range(3):
+        log.append(
+            ImpressionRecord(
+                request_id=f"r{number}",
+                user="u1",
+                surface="feed",
+                served_at_us=microseconds(NOW) + number,
+                items=["i1", "i2"],
+                expert=None,
+                scores=None,
+                tae={"core@1": np.full((2, 4), number, np.float16)},
+                predictions={"core@1": np.zeros(2, np.float32)},
+            )
+        )
+    log.close()
 
 
 def make_settings(folder: Path) -> Settings:

@@ -12,11 +12,9 @@ import pytest
 
 from bedplate.codecs import decode_table
 from bedplate_store import jobs, leases, training_sets
-from bedplate_store.impressions import ImpressionLog, ImpressionRecord
 from bedplate_store.tables.jobs import PartitionRow
-from bedplate_store.times import microseconds
 
-from .conftest import NOW, ON_EVERY_DATABASE, World
+from .conftest import NOW, ON_EVERY_DATABASE, World, log_impressions
 
 pytestmark = ON_EVERY_DATABASE
 
@@ -24,27 +22,6 @@ WINDOW = {
     "window_start": (NOW - timedelta(days=1)).isoformat(),
     "window_end": (NOW + timedelta(days=1)).isoformat(),
 }
-
-
-def _log_impressions(world: World) -> None:
-    """Spooled, not sealed: what the inference service does."""
-    settings = world.platform.settings
-    log = ImpressionLog(settings.spool_dir, world.platform.objects, world.platform.store)
-    for number in range(3):
-        log.append(
-            ImpressionRecord(
-                request_id=f"r{number}",
-                user="u1",
-                surface="feed",
-                served_at_us=microseconds(NOW) + number,
-                items=["i1", "i2"],
-                expert=None,
-                scores=None,
-                tae={"core@1": np.full((2, 4), number, np.float16)},
-                predictions={"core@1": np.zeros(2, np.float32)},
-            )
-        )
-    log.close()
 
 
 def _work(world: World, job: str) -> None:
@@ -74,7 +51,7 @@ def made(world: World) -> dict[str, Any]:
     """A training set of three requests, finished."""
     world.publish()
     world.move("production", 1)
-    _log_impressions(world)
+    log_impressions(world)
     outcomes = [
         {"request_id": f"r{number}", "item": item, "label": 1.0, "outcome_time": NOW.isoformat()}
         for number in range(3)
@@ -106,7 +83,7 @@ def test_a_training_set_holds_what_was_served(world: World, made: dict[str, Any]
 def test_an_empty_training_set_says_why(world: World) -> None:
     world.publish()
     world.move("production", 1)
-    _log_impressions(world)
+    log_impressions(world)
     document = {"name": "first", "surface": "feed", "versions": ["core@1"], **WINDOW}
     made = world.ok("POST", "/v1/training-sets", "feed-team", json=document)
     _work(world, made["job"])
@@ -155,6 +132,6 @@ def test_bad_training_sets(world: World, members: dict[str, Any], status: int, c
 
 
 def test_sealing_on_demand(world: World) -> None:
-    _log_impressions(world)
+    log_impressions(world)
     assert world.ok("POST", "/v1/impressions/seal") == {"segments": 1, "requests": 3, "rows": 6}
     assert world.ok("POST", "/v1/impressions/seal")["requests"] == 0
