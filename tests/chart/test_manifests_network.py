@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import yaml
 from tests.chart.manifests import of_kind, pods
 from tests.chart.rendering import CHART, VALUES, Manifest, Render, one, values_names
-
-EVERYBODY: list[Any] = []
 
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
