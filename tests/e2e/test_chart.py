@@ -31,18 +31,29 @@ from bedplate_store.objects import S3ObjectStore
 from bedplate_store.tables.records import LoggedRequestRow
 
 pytestmark = pytest.mark.timeout(900)
-STORE_NODES = 1
 STOPPED = (0, -15)
 """Ended by itself after SIGTERM, or by SIGTERM once everything was closed."""
 
 
+NODES = {0: "no store node", 1: "a store node"}
+ONCE = pytest.mark.parametrize("store_nodes", [0], ids=NODES.get, indirect=True, scope="module")
+"""For what a store node has no part in."""
+
+
+@pytest.fixture(scope="module", params=NODES, ids=NODES.get)
+def store_nodes(request: pytest.FixtureRequest) -> int:
+    nodes: int = request.param
+    return nodes
+
+
 @pytest.fixture(scope="module")
-def manifests() -> list[Manifest]:
+def manifests(store_nodes: int) -> list[Manifest]:
+    """Without a store node they are those of ``helm install`` with no values."""
     try:
         helm = Helm(find_helm())
     except NoHelm as error:
         pytest.skip(f"NO HELM 4: {error}")
-    return helm.render(["tryout"], {"store.replicas": STORE_NODES})
+    return helm.render(sets={"store.replicas": store_nodes} if store_nodes else None)
 
 
 def bundled(manifests: list[Manifest], name: str) -> dict[str, Any]:
@@ -173,6 +184,7 @@ def test_helm_test_passes(installed: TryOut) -> None:
     assert "every answer was right" in installed.test.main[0].log()
 
 
+@ONCE
 def test_what_is_served_reaches_the_log_through_the_sealer(
     installed: TryOut, manifests: list[Manifest], tmp_path: Path
 ) -> None:
@@ -214,19 +226,22 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def test_every_probe_says_yes(installed: TryOut) -> None:
+def test_every_probe_says_yes(installed: TryOut, store_nodes: int) -> None:
+    assert ("store" in installed.services) == (store_nodes > 0)
     for pod in installed.services.values():
         for container in [*pod.sidecars, *pod.main]:
             assert container.probe("liveness"), f"{container.name}: {container.log()}"
-    for name in ("api", "inference", "store"):
+    for name in {"api", "inference", "store"} & installed.services.keys():
         assert installed.services[name].main[0].probe("readiness")
 
 
-def test_the_job_runs_again_at_an_upgrade_and_changes_nothing(installed: TryOut) -> None:
+def test_the_job_runs_again_at_an_upgrade_and_changes_nothing(installed: TryOut, store_nodes: int) -> None:
     installed.job.run_to_its_end()
-    assert f"all shards are assigned to bedplate-store-{STORE_NODES - 1}" in installed.job.main[0].log()
+    assigned = "all shards are assigned to bedplate-store-0" in installed.job.main[0].log()
+    assert assigned == (store_nodes > 0)
 
 
+@ONCE
 def test_clients_are_told_addresses_in_the_cluster(installed: TryOut, manifests: list[Manifest]) -> None:
     token = one(manifests, "Secret", "bedplate-admin")["stringData"]["token"]
     with Client(installed.url("api"), token) as client:
@@ -236,6 +251,6 @@ def test_clients_are_told_addresses_in_the_cluster(installed: TryOut, manifests:
 
 
 def test_they_end_by_themselves_within_their_grace(installed: TryOut) -> None:
-    """Last: nothing runs after it."""
+    """Last: nothing of this try-out runs after it."""
     for pod in installed.services.values():
         pod.stop(lambda status: status in STOPPED)
