@@ -21,6 +21,7 @@ from tests.engines.environments import on_servers
 from tests.engines.tcp_proxy import TcpProxy
 
 from bedplate import Client
+from bedplate.errors import Unavailable
 from bedplate_services.supervisor.platform import Platform
 from bedplate_store.database import Database
 from bedplate_store.tables.jobs import JobRow, PartitionRow
@@ -37,9 +38,10 @@ TRANSACTIONS_END = {"BEDPLATE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "40"}
 
 @dataclass
 class Scene:
-    """A platform with two workers, a broker that is nobody else's, and a way to S3 that can be cut."""
+    """A platform with two workers, a database and a broker of its own, and a way to S3 that can be cut."""
 
     platform: Platform
+    database: PostgreSQL
     broker: Redis | RabbitMQ
     way_to_s3: TcpProxy
     ledger: Database
@@ -52,7 +54,6 @@ def scene(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     world: Any,
-    postgresql: PostgreSQL,
     s3: S3,
     embed: Callable[..., str],
     snapshot_digest: Callable[..., str],
@@ -60,6 +61,7 @@ def scene(
     server = urlsplit(s3.endpoint)
     with ExitStack() as stack:
         try:
+            postgresql = stack.enter_context(PostgreSQL(private=True))
             broker = stack.enter_context(request.param(private=True))
         except Absent as absent:
             pytest.skip(str(absent))
@@ -76,7 +78,7 @@ def scene(
         undisturbed = {space: snapshot_digest(client, job, space) for space, job in jobs.items()}
         ledger = Database(platform.engines.store_database)
         stack.callback(ledger.close)
-        yield Scene(platform, broker, way, ledger, undisturbed)
+        yield Scene(platform, postgresql, broker, way, ledger, undisturbed)
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_a_broker_killed_and_emptied_costs_nothing_but_time(
     check_whole(client, asked_meanwhile, OTHER_ITEMS, len(world.keys))
 
 
-def test_a_killed_worker_costs_nothing_but_time(
+def test_a_database_killed_and_started_again_costs_nothing_but_time(
     scene: Scene,
     client: Client,
     world: Any,
@@ -122,10 +124,34 @@ def test_a_killed_worker_costs_nothing_but_time(
     wait_for_middle: Callable[..., Any],
     snapshot_digest: Callable[..., str],
 ) -> None:
+    """Nobody who works on the job has to be started again."""
     job = embed(client, ITEMS, partitions=PARTITIONS)
     wait_for_middle(client, job)
-    os.kill(scene.platform.pids()["worker"], signal.SIGKILL)
+    before = scene.platform.pids()
+    with scene.database.away(), pytest.raises(Unavailable):
+        client.jobs.get(job)
+    wait_until(lambda: answers(client, job))
     assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
+    check_whole(client, job, ITEMS, len(world.keys))
+    assert before.items() <= scene.platform.pids().items()
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    scene: Scene,
+    client: Client,
+    world: Any,
+    embed: Callable[..., str],
+    snapshot_digest: Callable[..., str],
+) -> None:
+    """It dies with a partition in its hands, which is done again."""
+    worker = scene.platform.pids()["worker"]
+    job = embed(client, ITEMS, partitions=PARTITIONS)
+    held = freeze_with_a_partition(scene.ledger, job, worker)
+    os.kill(worker, signal.SIGKILL)
+    assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
+    with scene.ledger.read() as session:
+        done = session.get_one(PartitionRow, held)
+        assert (done.state, done.attempt, done.fencing_token) == ("done", 2, 2)
     check_whole(client, job, ITEMS, len(world.keys))
 
 
@@ -175,6 +201,14 @@ def freeze_with_a_partition(ledger: Database, job: str, pid: int) -> str:
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)  # let it go on to another moment
     raise AssertionError("the worker never held a partition")
+
+
+def answers(client: Client, job: str) -> bool:
+    try:
+        client.jobs.get(job)
+    except Unavailable:
+        return False
+    return True
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
