@@ -61,7 +61,7 @@ class S3(Engine):
                 "-ip.bind=127.0.0.1",
                 f"-master.port={master}",
                 f"-volume.port={volume}",
-                "-volume.max=50",
+                "-volume.max=1000",  # a bucket takes seven, empty or not
                 "-filer",
                 f"-filer.port={filer}",
                 "-s3",
