@@ -18,7 +18,7 @@ from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
-from kombu.transport import filesystem, redis, virtual
+from kombu.transport import filesystem
 from kombu.utils.json import dumps
 
 from bedplate.errors import Conflict, InvalidRequest
@@ -62,31 +62,6 @@ class Transport(filesystem.Transport):
         return super().drain_events(connection, timeout=wait_seconds, **kwargs)  # type: ignore[no-untyped-call]
 
 
-class RedisQoS(redis.QoS):
-    """Counts a message as given back also where Redis could not be told so.
-
-    kombu goes on counting it, and a channel that may hold one message then asks for no other, neither over
-    this connection nor over the next: a worker whose acknowledgement met a dead Redis would wait for ever.
-    Redis gives the message to somebody when its visibility time-out has passed; the ledger knows what is
-    done.
-    """
-
-    def ack(self, delivery_tag: str) -> None:
-        try:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu is typed in part
-        finally:
-            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        try:
-            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
-        finally:
-            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
-
-
-redis.Channel.QoS = RedisQoS  # Sentinel's channel inherits it; kombu has no setting for it
-
-
 def broker_configuration(
     url: str, *, queue_type: QueueType, visibility_timeout_seconds: float
 ) -> dict[str, Any]:
@@ -112,6 +87,10 @@ def broker_configuration(
     if scheme.startswith("amqp"):
         # A message leaves the outbox only when the broker says that it has it.
         return {**shared, "broker_transport_options": {"confirm_publish": True}}
+    # Here, because redis-py imports much, and only who has such a broker needs it.
+    from bedplate_workers.redis_acknowledgements import mend_acknowledgements
+
+    mend_acknowledgements()
     return {
         **shared,
         "broker_transport_options": {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kombu.transport import redis, virtual
 
-import bedplate_workers.broker  # noqa: F401  # gives Redis' channels their QoS
+from bedplate_workers.broker import broker_configuration
 
 
 class DeadRedis:
@@ -35,6 +35,7 @@ class DeadRedis:
 def test_a_failed_acknowledgement_holds_no_place(
     channel: type[redis.Channel], give_back: Callable[[virtual.QoS], None]
 ) -> None:
+    broker_configuration("redis://nowhere", queue_type="quorum", visibility_timeout_seconds=3600)
     qos = channel.QoS(DeadRedis(), 1)
     qos.restore_at_shutdown = False
     virtual.QoS.append(qos, object(), "tag")
