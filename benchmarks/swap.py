@@ -81,7 +81,7 @@ def _send(call: Call, pipe: Connection) -> None:
     at = time.time()
     while not pipe.poll():
         at += 1 / call.per_second
-        time.sleep(max(0.0, at - time.time()))
+        time.sleep(max(0.0, at - time.time()))  # until it is due
         http_.request("POST", call.path, call.bodies[len(due) % len(call.bodies)], headers)
         answer = http_.getresponse()
         body = answer.read()
@@ -203,7 +203,7 @@ def run(bench: Workbench) -> list[Figure]:
             moves.append(_move(bench, version))
             time.sleep(2)  # answers on each side of a move
         marks.append(time.time())
-        time.sleep(quiet)
+        time.sleep(quiet)  # the window after
         marks.append(time.time())
         answers = {name: one.end() for name, one in traffic.items()}
     memory.ended.set()
