@@ -57,8 +57,8 @@ bench: $(STAMP) ## the benchmarks: each figure as a ratio to the physical limit 
 peers: $(STAMP) ## the same work on Redis, PostgreSQL, Chroma, Qdrant's engine, LanceDB and Feast; downloads some 2 GB
 	$(BIN)/python -m benchmarks.peers
 
-images: ## build the four container images (docs/images.md); ENGINE=podman, BUILD_OPTIONS="--secret ..."
-	@set -e; for target in api inference worker-cpu worker-gpu; do \
+images: ## build the four container images (docs/images.md); TARGETS="api inference", ENGINE=podman, BUILD_OPTIONS="--secret ..."
+	@set -e; for target in $(or $(TARGETS),api inference worker-cpu worker-gpu); do \
 	    $(or $(ENGINE),docker) build --target $$target --build-arg VERSION=$(VERSION) \
 	        --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
 	        --tag bedplate-$$target:$(VERSION) $(BUILD_OPTIONS) .; done

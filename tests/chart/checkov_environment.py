@@ -58,7 +58,7 @@ def find_checkov() -> Path:
 
 def scan(python: Path, folder: Path) -> list[Finding]:
     """What checkov has against the manifests in ``folder``, with no check skipped and nothing fetched."""
-    command = [
+    command: list[str | Path] = [
         python,
         "-m",
         "checkov.main",

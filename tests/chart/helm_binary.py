@@ -104,4 +104,4 @@ def _member(package: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 
 def _wheel_digest() -> str:
     [digest] = re.findall(r"sha256:([0-9a-f]{64})", _WHEEL.read_text())
-    return digest
+    return str(digest)

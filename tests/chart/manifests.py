@@ -80,13 +80,15 @@ def flag(container: dict[str, Any], name: str) -> str:
     return str(arguments[arguments.index(name) + 1])
 
 
-_UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
-    f"{prefix}i": 2 ** (10 * power) for power, prefix in enumerate("KMGT", start=1)
-}
+_POWERS = {f"{prefix}i": 2 ** (10 * power) for power, prefix in enumerate("KMGT", start=1)}
+_UNITS = {
+    name: Decimal(size)
+    for name, size in {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, **_POWERS}.items()
+} | {"m": Decimal("0.001")}
 
 
 def quantity(text: str | float) -> Decimal:
     """A Kubernetes quantity as a number: ``500m`` is 0.5, ``1Gi`` is 2 ** 30."""
     match = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text))
     assert match, f"{text!r} is no quantity"
-    return Decimal(match[1]) * Decimal(_UNITS[match[2]])
+    return Decimal(match[1]) * _UNITS[match[2]]

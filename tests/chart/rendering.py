@@ -136,12 +136,13 @@ def parse(text: str) -> list[Manifest]:
     return [document for document in yaml.load_all(text, _StrictLoader) if document is not None]
 
 
-class _StrictLoader(yaml.CSafeLoader):
+class _StrictLoader(yaml.CSafeLoader):  # type: ignore[misc]  # PyYAML ships no types
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
         for twice in {key for key in keys if keys.count(key) > 1}:
             raise yaml.constructor.ConstructorError(None, None, f"{twice} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        read: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return read
 
 
 def one(manifests: Sequence[Manifest], kind: str, name: str) -> Manifest:

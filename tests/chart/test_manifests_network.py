@@ -9,6 +9,9 @@ import yaml
 from tests.chart.manifests import of_kind, pods
 from tests.chart.rendering import CHART, VALUES, Manifest, Render, one, values_names
 
+RUNBOOKS = "https://git.example.com/bedplate/blob/main/docs/operations.md"
+"""Where ci/production-values.yaml says that operations.md is read."""
+
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
     """By the component that they guard."""
@@ -102,10 +105,20 @@ def test_everybody_who_counts_is_scraped(render: Render) -> None:
     assert all(one["metadata"]["labels"]["release"] == "prometheus" for one in monitors)
 
 
+def test_without_an_address_alerts_name_the_runbook_by_its_path_in_the_repository(render: Render) -> None:
+    (rules,) = of_kind(render(["tryout"], {"monitoring.rules.enabled": True}), "PrometheusRule")
+    (file,) = (CHART / "rules").glob("*.yaml")
+    assert rules["spec"] == yaml.safe_load(file.read_text())
+
+
 def test_all_rules_and_dashboards_of_the_chart_are_installed(render: Render) -> None:
     manifests = render(["production"])
     files = sorted((CHART / "rules").glob("*.yaml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    for group in groups:
+        for rule in group["rules"]:
+            anchor = rule["annotations"]["runbook_url"].partition("#")[2]
+            rule["annotations"]["runbook_url"] = f"{RUNBOOKS}#{anchor}"
     (rules,) = of_kind(manifests, "PrometheusRule")
     assert rules["spec"]["groups"] == groups
     for file in (CHART / "dashboards").glob("*.json"):

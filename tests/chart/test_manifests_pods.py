@@ -199,7 +199,7 @@ def test_copies_of_a_store_node_keep_off_one_machine(render: Render) -> None:
         assert term["topologyKey"] == "kubernetes.io/hostname"
         assert term["labelSelector"]["matchLabels"].items() <= pod.labels.items()
         assert "bedplate/store-node" in term["labelSelector"]["matchLabels"]
-    own = {"nodeAffinity": {}}
+    own: dict[str, Any] = {"nodeAffinity": {}}
     assert all(affinity == own for _, affinity in affinities({"store.affinity": own}))
     assert all(affinity == own for _, affinity in affinities({"podDefaults.affinity": own}))
 

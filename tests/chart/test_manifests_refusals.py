@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.rendering import CHART, Helm, HelmFailed, Render, value_arguments
+from tests.chart.gateway_models import ParentReference
+from tests.chart.manifests import of_kind
+from tests.chart.operator_models import check
+from tests.chart.rendering import CHART, Helm, HelmFailed, Render
 
 PRODUCTION = ["production"]
+
+
 LET_THROUGH = {"beat", "registry", "console"}
 REFUSED: list[tuple[list[str], dict[str, Any], str]] = [
     (["tryout"], {"beat": {"replicas": 1}}, "beat: there is no Celery beat; .* use `reconciler`"),
@@ -106,6 +111,13 @@ REFUSED: list[tuple[list[str], dict[str, Any], str]] = [
         "settings.BEDPLATE_OBJECTS_URL: the chart decides",
     ),
 ]
+
+
+def parent_references(**fields: Any) -> dict[str, Any]:
+    """Values with one reference to a Gateway."""
+    return {"exposure.gateway.parentRefs": [fields]}
+
+
 AGAINST_THE_SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"api.repliccas": 3}, "'/api': additional properties 'repliccas' not allowed"),
     ({"databse": {}}, "additional properties 'databse' not allowed"),
@@ -122,6 +134,20 @@ AGAINST_THE_SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"objectStore.bucket": "No_Such"}, "'/objectStore/bucket'"),
     ({"exposure.apiUrl": "bedplate.example.com"}, "'/exposure/apiUrl'"),
     ({"workers.cpu.queues": ["io"]}, "'/workers/cpu/queues/0'"),
+    (parent_references(name="public", nameSpace="gateways"), "0': additional properties 'nameSpace' not"),
+    (parent_references(namespace="gateways"), "0': missing property 'name'"),
+    (parent_references(name=""), "/parentRefs/0/name'"),
+    (parent_references(name=7), "/parentRefs/0/name': got number, want string"),
+    (parent_references(name="public", namespace="Gateways"), "/parentRefs/0/namespace'"),
+    (parent_references(name="public", port="https"), "/parentRefs/0/port': got string, want integer"),
+    (parent_references(name="public", port=0), "/parentRefs/0/port'"),
+    (parent_references(name="public", sectionName="HTTPS listener"), "/parentRefs/0/sectionName'"),
+    (parent_references(name="public", group="Gateway API"), "/parentRefs/0/group'"),
+    (parent_references(name="public", kind="a gateway"), "/parentRefs/0/kind'"),
+    ({"exposure.gateway.parentRefs": ["public"]}, "/parentRefs/0': got string, want object"),
+    ({"exposure.gateway.parentRefs": [{"name": "public"}] * 33}, "'/exposure/gateway/parentRefs'"),
+    ({"monitoring.rules.runbookUrl": "runbooks/"}, "'/monitoring/rules/runbookUrl'"),
+    ({"monitoring.rules.runbookUrl": "https://x.example/operations#a"}, "'/monitoring/rules/runbookUrl'"),
 ]
 
 
@@ -156,6 +182,23 @@ def test_production_asks_for_two_only_of_what_runs(
     assert render(values, sets)
 
 
+def test_a_reference_to_a_gateway_may_hold_every_field_that_the_gateway_api_knows(render: Render) -> None:
+    reference = {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "namespace": "gateways",
+        "name": "public",
+        "sectionName": "https.bedplate",
+        "port": 443,
+    }
+    assert set(reference) == {field.alias for field in ParentReference.model_fields.values()}
+    routes = of_kind(render(["gpu"], {"exposure.gateway.parentRefs": [reference]}), "HTTPRoute")
+    assert len(routes) == 2
+    for route in routes:
+        check(route)
+        assert route["spec"]["parentRefs"] == [reference]
+
+
 def test_every_fault_is_told_at_once(render: Render) -> None:
     with pytest.raises(HelmFailed) as refused:
         render(["tryout"], {"profile": "production", "beat": {}, "api.shutdown.gracePeriodSeconds": 1})
@@ -183,14 +226,3 @@ def test_the_schema_is_closed_wherever_the_values_are_not_a_map_of_the_users(hel
                 check(part["properties"][key], below, f"{path}/{key}")
 
     check(schema, values, "")
-
-
-def test_the_notes_say_what_to_do_first_and_what_the_try_out_is_not(helm: Helm) -> None:
-    notes = helm.notes(*value_arguments(["tryout"]))
-    assert "NOT FOR PRODUCTION" in notes
-    assert "port-forward service/bedplate-api 8700:8700" in notes
-    assert "helm test bedplate --namespace bedplate-test" in notes
-    production = helm.notes(*value_arguments(["production"]))
-    assert "NOT FOR PRODUCTION" not in production
-    assert "BEDPLATE_URL=https://bedplate.example.com" in production
-    assert "get secret bedplate-admin" in production

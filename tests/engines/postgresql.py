@@ -49,8 +49,8 @@ class PostgreSQL(Engine):
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}"
         self._server = PrivateServer(self.name, self._connect_once, psycopg.OperationalError, _unprivileged())
         data = self._server.folder / "data"
-        made = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "-D", data]
-        self._server.run([f"{place}/initdb", *made])
+        made = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"]
+        self._server.run([f"{place}/initdb", *made, "-D", data])
         options = {
             "port": port,
             "listen_addresses": "127.0.0.1",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import amqp
-import kombu
+from kombu.connection import Connection
 from tests.engines.engine import Engine, PrivateServer, free_port
 
 _DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH insists on the system's own server
@@ -125,6 +125,6 @@ def _definitions() -> dict[str, Any]:
 
 
 def _delete_queues(url: str) -> None:
-    with kombu.Connection(url) as connection:
+    with Connection(url) as connection:  # type: ignore[no-untyped-call]  # kombu is typed in part
         for queue in ("cpu", "gpu"):
             connection.default_channel.queue_delete(queue)

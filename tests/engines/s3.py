@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from minio import Minio
@@ -22,6 +22,13 @@ from bedplate_store.objects import Patience, S3ObjectStore
 
 _KEYS = ("bedplate-access", "bedplate-secret")
 _AT_ONCE = Patience(connect_seconds=2, read_seconds=5, attempts=1)
+
+
+class Keys(TypedDict):
+    """Of the user whom the server knows."""
+
+    access_key: str
+    secret_key: str
 
 
 class S3(Engine):
@@ -73,7 +80,7 @@ class S3(Engine):
         )
 
     @property
-    def keys(self) -> dict[str, str]:
+    def keys(self) -> Keys:
         """As arguments of :func:`bedplate_store.objects.open_object_store`."""
         return {"access_key": self.access_key, "secret_key": self.secret_key}
 

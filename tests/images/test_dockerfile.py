@@ -34,7 +34,7 @@ def target(request: pytest.FixtureRequest, stages: dict[str, Stage]) -> Stage:
 
 
 def test_hadolint_finds_nothing() -> None:
-    command = [HADOLINT, "--failure-threshold=style", "--disable-ignore-pragma", "Dockerfile"]
+    command = [str(HADOLINT), "--failure-threshold=style", "--disable-ignore-pragma", "Dockerfile"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

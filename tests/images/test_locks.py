@@ -26,7 +26,7 @@ class Pin:
 
 def read_lock(name: str) -> dict[str, Pin]:
     text = re.sub(r"\\\n", " ", (LOCKS / f"{name}.txt").read_text())
-    pins = {}
+    pins: dict[str, Pin] = {}
     for line in text.splitlines():
         statement = line.partition("#")[0].strip()
         if statement:
