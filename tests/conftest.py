@@ -10,7 +10,9 @@ from typing import TypeVar
 
 import pytest
 from tests.engines import (
+    CPU_TORCH,
     ENGINES,
+    GPU,
     PG_DUMP,
     PROMTOOL,
     S3,
@@ -123,3 +125,19 @@ def promtool() -> Path:
 @pytest.fixture(scope="session")
 def pg_dump() -> Path:
     return _installed(PG_DUMP)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """The device of models, of a machine that has one."""
+    _installed(GPU)
+    return "cuda"
+
+
+@pytest.fixture(scope="session")
+def cpu_torch() -> dict[str, str]:
+    """Variables by which uv finds PyTorch's CPU build."""
+    try:
+        return CPU_TORCH.find()
+    except Absent as absent:
+        pytest.skip(str(absent))

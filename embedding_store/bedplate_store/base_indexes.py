@@ -2,7 +2,8 @@
 
 Each step leaves one content-addressed file among the indexes, or, where a disk is full, nothing, and raises
 StorageFull. The result is byte for byte that of one process doing everything, however the rows were cut and
-in whatever order the parts were finished.
+in whatever order the parts were finished. ``centroids`` is where rows are compared with those of inverted
+lists; None: in the index itself. Where it is a GPU in some processes only, bytes may differ by its rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from bedplate.full_disks import named_full_disk
 from bedplate.wire.store import IndexSpecification
-from bedplate_store.indexes import IndexDocument, index_key
+from bedplate_store.indexes import CentroidSearch, IndexDocument, index_key
 from bedplate_store.indexes.building import add_rows, build_index, first_kind, recipe, train
 from bedplate_store.mapping import local_file, sha256_file
 from bedplate_store.objects import ObjectStore
@@ -58,16 +59,25 @@ def part_rows(rows: int, part: int, parts: int) -> tuple[int, int]:
 
 
 def train_index(
-    objects: ObjectStore, cache_dir: Path, base: Base, specification: IndexSpecification, *, seed: int = 0
+    objects: ObjectStore,
+    cache_dir: Path,
+    base: Base,
+    specification: IndexSpecification,
+    *,
+    seed: int = 0,
+    centroids: CentroidSearch | None = None,
 ) -> IndexFile | None:
     """Train the inverted lists of the base; None: it has become one that is not indexed by them."""
     if not has_parts(specification, base.segment.rows):
         return None
     path = _new_file(cache_dir, "trained")
     how = recipe("ivf", base.segment.rows, base.segment.dtype)
-    return _kept(
-        objects, path, lambda: train(_open(objects, cache_dir, base), how, base.metric, path, seed=seed)
-    )
+
+    def write() -> None:
+        segment = _open(objects, cache_dir, base)
+        train(segment, how, base.metric, path, seed=seed, centroids=centroids)
+
+    return _kept(objects, path, write)
 
 
 def add_part(
@@ -79,6 +89,7 @@ def add_part(
     stop: int,
     *,
     progress: Callable[[int], None] = lambda _rows: None,
+    centroids: CentroidSearch | None = None,
 ) -> IndexFile:
     """A copy of the trained index with the base's rows ``[start, stop)`` in it.
 
@@ -87,7 +98,11 @@ def add_part(
     path = _new_file(cache_dir, "part")
     how = recipe("ivf", base.segment.rows, base.segment.dtype)
     segment, lists = _open(objects, cache_dir, base), _local(objects, cache_dir, trained)
-    return _kept(objects, path, lambda: add_rows(segment, how, lists, path, start, stop, progress=progress))
+    return _kept(
+        objects,
+        path,
+        lambda: add_rows(segment, how, lists, path, start, stop, progress=progress, centroids=centroids),
+    )
 
 
 def index_base(
@@ -98,6 +113,7 @@ def index_base(
     parts: Sequence[IndexFile] = (),
     *,
     seed: int = 0,
+    centroids: CentroidSearch | None = None,
 ) -> IndexDocument:
     """The index of the base: assembled from ``parts``, or built here and now; tuned and measured.
 
@@ -111,6 +127,7 @@ def index_base(
         directory=cache_dir / "building",
         seed=seed,
         parts=[_local(objects, cache_dir, part) for part in parts],
+        centroids=centroids,
     )
     try:
         with named_full_disk(cache_dir):

@@ -12,6 +12,7 @@ from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype
 from bedplate.wire.store import IndexSpecification, Snapshot
 from bedplate_store.database import Database, ReadSession
+from bedplate_store.indexes import CentroidSearch
 from bedplate_store.objects import ObjectStore
 from bedplate_store.snapshots import PreparedSnapshot, current_sequence, prepare, publish
 from bedplate_store.spaces import SpaceKey, pending_rows
@@ -63,11 +64,24 @@ def prepare_compaction(
     cache_dir: Path,
     space: SpaceKey,
     specification: IndexSpecification | None,
+    centroids: CentroidSearch | None = None,
 ) -> PreparedSnapshot:
-    """The slow part: everything written up to now in one base, with its index (NotFound)."""
+    """The slow part: everything written up to now in one base, with its index (NotFound).
+
+    ``centroids``: see :mod:`bedplate_store.base_indexes`.
+    """
     with database.read() as session:
         sequence = current_sequence(session, *space)
-    return prepare(database, objects, cache_dir, space, [], specification, covers_sequence=sequence)
+    return prepare(
+        database,
+        objects,
+        cache_dir,
+        space,
+        [],
+        specification,
+        covers_sequence=sequence,
+        centroids=centroids,
+    )
 
 
 def compact(

@@ -20,7 +20,7 @@ from bedplate.wire.store import Compression, IndexSpecification, Snapshot
 from bedplate_store.base_indexes import index_base
 from bedplate_store.compression import measure
 from bedplate_store.database import Database, ReadSession, WriteSession
-from bedplate_store.indexes import IndexDocument, index_key
+from bedplate_store.indexes import CentroidSearch, IndexDocument, index_key
 from bedplate_store.liveness import hold_collection
 from bedplate_store.objects import ObjectStore
 from bedplate_store.segments import (
@@ -109,12 +109,13 @@ def prepare(
     covers_sequence: int | None = None,
     samples: Sequence[str] = (),
     seed: int = 0,
+    centroids: CentroidSearch | None = None,
 ) -> PreparedSnapshot:
     """All steps to a snapshot but publishing it: :func:`fold` and :func:`index_base`, in this process.
 
     ``specification`` None: no index; searches scan. ``samples``: what the partitions of a compressed space
-    kept, see :mod:`bedplate_store.compression`. Slow, holds no transaction, changes nothing that readers
-    see; running it twice is harmless.
+    kept, see :mod:`bedplate_store.compression`. ``centroids``: see :mod:`bedplate_store.base_indexes`. Slow,
+    holds no transaction, changes nothing that readers see; running it twice is harmless.
 
     Raises:
         NotFound, Conflict, StorageFull: see :func:`fold`.
@@ -122,7 +123,7 @@ def prepare(
     base = fold(database, objects, cache_dir, space, partition_digests, covers_sequence=covers_sequence)
     index = None
     if specification is not None:
-        index = index_base(objects, cache_dir, base, specification, seed=seed)
+        index = index_base(objects, cache_dir, base, specification, seed=seed, centroids=centroids)
     compression = measure(objects, cache_dir, base.segment, samples, base.metric)
     return PreparedSnapshot.of(base, index, specification, compression)
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bedplate.databases import exit_if_refused
 from bedplate.errors import Unavailable
+from bedplate_modeling.devices import exit_without
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.checkpoint_cache import CheckpointCache
 from bedplate_services import openapi, problems, serve
@@ -138,6 +139,7 @@ def create_app(
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
+    exit_without(settings.device)
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     app = create_app(settings)

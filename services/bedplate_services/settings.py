@@ -29,7 +29,7 @@ class Settings(DatabaseSettings):
         signing_key: signs URLs of local objects, the same in all processes; None: one is made
             per process, and URLs die with it.
         local_paths: tell callers where objects lie in this machine's file system, for those that share it.
-        device: where the inference service runs foundations: "cpu" or "cuda".
+        device: where the inference service runs foundations: "cpu", "cuda", or "cuda:1" for the second GPU.
         tracing: send OpenTelemetry traces to where the OTEL_* variables say.
         token_cache_seconds: how long a revoked token may still work.
         outage_seconds: how long known tokens and aliases hold while the registry's database is away.

@@ -11,17 +11,20 @@ from tests.engines.postgresql import PostgreSQL
 from tests.engines.rabbitmq import RabbitMQ
 from tests.engines.redis import Redis
 from tests.engines.s3 import S3
-from tests.engines.tools import PG_DUMP, PROMTOOL, TOOLS, Tool
+from tests.engines.tools import CPU_TORCH, GPU, PG_DUMP, PROMTOOL, TOOLS, CpuTorch, Tool
 
 ENGINES: dict[str, type[Engine]] = {each.name: each for each in (PostgreSQL, Redis, RabbitMQ, S3)}
 
 __all__ = [
+    "CPU_TORCH",
     "ENGINES",
+    "GPU",
     "PG_DUMP",
     "PROMTOOL",
     "S3",
     "TOOLS",
     "Absent",
+    "CpuTorch",
     "Engine",
     "PostgreSQL",
     "RabbitMQ",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from tests.engines import ENGINES, TOOLS, Absent, Tool
+from tests.engines import ENGINES, TOOLS, Absent, CpuTorch, Tool
 
 
 def main() -> int:
@@ -25,7 +24,7 @@ def main() -> int:
     return 0
 
 
-def _found(tool: Tool) -> Path | Absent:
+def _found(tool: Tool | CpuTorch) -> object:
     try:
         return tool.find()
     except Absent as absent:

@@ -1,11 +1,15 @@
-"""Programs that tests use, and that a machine may lack like an engine."""
+"""Programs and other things that tests use, and that a machine may lack like an engine."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from ast import literal_eval
+from importlib.metadata import distributions
 from pathlib import Path
 
 from tests.engines.engine import Absent
@@ -84,6 +88,75 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bedplate"
 
 
+class Gpu(Tool):
+    """An NVIDIA GPU, and the FAISS that can use it."""
+
+    def __init__(self) -> None:
+        super().__init__("gpu", "on a machine with an NVIDIA GPU and its driver, pip install '.[gpu]'")
+
+    def find(self) -> Path:
+        program = shutil.which("nvidia-smi")
+        if program is None or not any(each.name == "faiss-gpu" for each in distributions()):
+            raise self.absent()
+        return Path(program)
+
+
+class CpuTorch:
+    """PyTorch's CPU build of deploy/locks/cpu.txt, for uv: out of a folder that uv or pip is told of, or from
+    PyTorch's own index.
+    """
+
+    name = "cpu-torch"
+    lock = Path(__file__).resolve().parents[2] / "deploy" / "locks" / "cpu.txt"
+
+    def __init__(self) -> None:
+        [self.pin] = re.findall(r"^torch==[\w.+]+", self.lock.read_text(), re.MULTILINE)
+        self.install = f"export UV_FIND_LINKS=DIR, a folder with the wheel of {self.pin}"
+
+    def find(self) -> dict[str, str]:
+        """The variable by which uv finds it; raises Absent."""
+        folders = os.environ.get("UV_FIND_LINKS") or ",".join(_find_links_of_pip())
+        variables = {"UV_FIND_LINKS": folders} if folders else {"UV_TORCH_BACKEND": "cpu"}
+        options = ["--dry-run", "--no-deps", "--only-binary=:all:", "--python-version=3.11"]
+        platform = "--python-platform=x86_64-manylinux_2_28"
+        with tempfile.TemporaryDirectory() as target:
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "uv",
+                    "pip",
+                    "install",
+                    *options,
+                    platform,
+                    "--target",
+                    target,
+                    self.pin,
+                ],
+                env={**os.environ, **variables},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            raise self.absent(" ".join(done.stderr.split()))
+        return variables
+
+    def absent(self, reason: str = "") -> Absent:
+        tried = f" (uv said: {reason})" if reason else ""
+        return Absent(f"NO {self.name.upper()}: {self.install}, which PyTorch's CPU index serves{tried}")
+
+
+def _find_links_of_pip() -> list[str]:
+    """What pip's files and variables tell it of folders; none where there is no pip."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = re.findall(r"^\S*\.find-links=(.*)$", done.stdout, re.MULTILINE)
+    return list(dict.fromkeys(place for each in told for place in literal_eval(each).split()))
+
+
 PROMTOOL = PackagedTool("promtool", package="prometheus")
 PG_DUMP = Tool("pg_dump", "apt-get install postgresql-client")
-TOOLS: dict[str, Tool] = {each.name: each for each in (PROMTOOL, PG_DUMP)}
+GPU = Gpu()
+CPU_TORCH = CpuTorch()
+TOOLS: dict[str, Tool | CpuTorch] = {each.name: each for each in (PROMTOOL, PG_DUMP, CPU_TORCH, GPU)}

@@ -15,6 +15,7 @@ from celery import Celery, signals
 from celery.worker import state
 
 from bedplate.databases import exit_if_refused
+from bedplate_modeling.devices import exit_without
 from bedplate_store.outbox import WORK_TASK
 from bedplate_store.tracing import start_tracing
 from bedplate_workers.app import create_app
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = WorkerSettings()
     tracing = start_tracing(settings.tracing, "worker")
     configure(settings.log_level, tracing.log_processors)
+    exit_without(settings.device)
     metrics = PrometheusWorkMetrics(HANDLERS)
     workplace = open_workplace(settings, metrics)
     exit_if_refused(workplace.registry, workplace.store)

@@ -23,7 +23,7 @@ def compact(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     with workplace.store.read() as session:
         specification = snapshots.specification_of(session, *space)
     prepared = compaction.prepare_compaction(
-        workplace.store, workplace.objects, workplace.cache_dir, space, specification
+        workplace.store, workplace.objects, workplace.cache_dir, space, specification, workplace.centroids
     )
 
     def finish(session: WriteSession) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from bedplate_modeling.runtime import FoundationRuntime
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
+from bedplate_store.indexes import centroid_search
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 from bedplate_workers.clocks import system_clock
 from bedplate_workers.handlers import Workplace
@@ -35,4 +36,5 @@ def open_workplace(settings: WorkerSettings, metrics: WorkMetrics) -> Workplace:
         spool_dir=settings.spool_dir,
         collect_grace_seconds=settings.collect_grace_seconds,
         now=system_clock,
+        centroids=centroid_search(settings.device),
     )

@@ -101,6 +101,7 @@ def _prepare(workplace: Workplace, claim: Claim) -> PreparedSnapshot:
         plan.index,
         covers_sequence=plan.covers_sequence,
         samples=samples_of(embedded),
+        centroids=workplace.centroids,
     )
 
 

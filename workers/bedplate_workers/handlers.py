@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store.database import Database as StoreDatabase
 from bedplate_store.database import WriteSession
+from bedplate_store.indexes import CentroidSearch
 from bedplate_store.leases import Claim
 from bedplate_store.objects import ObjectStore
 from bedplate_workers.checkpoints import Checkpoints
@@ -26,7 +27,11 @@ does nothing else, because that transaction may be run again."""
 
 @dataclass(frozen=True)
 class Workplace:
-    """What handlers work with; built once per process and passed in."""
+    """What handlers work with; built once per process and passed in.
+
+    Attributes:
+        centroids: where rows are compared with the centroids of an index's lists; None: in the index.
+    """
 
     registry: RegistryDatabase
     store: StoreDatabase
@@ -36,6 +41,7 @@ class Workplace:
     spool_dir: Path
     collect_grace_seconds: float
     now: Clock
+    centroids: CentroidSearch | None = None
 
     def close(self) -> None:
         self.registry.close()

@@ -36,7 +36,11 @@ def train(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     """Train the inverted lists, once for all parts; none if the base has become too small for them."""
     plan = EmbedPlan.from_json(claim.job_params)
     trained = base_indexes.train_index(
-        workplace.objects, workplace.cache_dir, _base(workplace, claim), plan.index
+        workplace.objects,
+        workplace.cache_dir,
+        _base(workplace, claim),
+        plan.index,
+        centroids=workplace.centroids,
     )
     return result({"trained": None if trained is None else trained.to_json()})
 
@@ -56,6 +60,7 @@ def add(workplace: Workplace, claim: Claim, progress: Progress) -> Finish:
         start,
         stop,
         progress=progress,
+        centroids=workplace.centroids,
     )
     return result({"part": part.to_json()})
 
@@ -66,7 +71,9 @@ def assemble(workplace: Workplace, claim: Claim, _progress: Progress) -> Finish:
     added = _results(workplace, claim, ADD) if "parts" in claim.params else []
     parts = [IndexFile.from_json(each["part"]) for each in added if each["part"] is not None]
     base = _base(workplace, claim)
-    index = base_indexes.index_base(workplace.objects, workplace.cache_dir, base, plan.index, parts)
+    index = base_indexes.index_base(
+        workplace.objects, workplace.cache_dir, base, plan.index, parts, centroids=workplace.centroids
+    )
     samples = samples_of(_results(workplace, claim, "embed"))
     cost = compression.measure(workplace.objects, workplace.cache_dir, base.segment, samples, base.metric)
     return result(PreparedSnapshot.of(base, index, plan.index, cost).to_json())

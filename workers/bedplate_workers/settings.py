@@ -30,7 +30,8 @@ class WorkerSettings(DatabaseSettings):
         lease_seconds: how long a partition stays with a worker that gives no sign of life.
         resend_seconds: how long a due partition waits for a worker before its message is sent again; one can
             get lost with a broker or with a worker that had only just received it.
-        device: where models run: "cpu", or "cuda" for a worker with a GPU of its own.
+        device: where models run: "cpu", or "cuda" for a worker with a GPU of its own, which then builds
+            inverted lists on it, too, if FAISS can.
         collect_grace_seconds: an object younger than this is never collected, referred to or not.
         stop_seconds: how long a worker told to stop may stay with a step that cannot be interrupted, before
             it gives its partition back and ends.

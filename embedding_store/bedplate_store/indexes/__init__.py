@@ -1,6 +1,7 @@
 """Vector indexes: the port, and FAISS behind it. No other package imports faiss."""
 
 from bedplate_store.indexes.building import build_index
+from bedplate_store.indexes.centroids import CentroidSearch, centroid_search
 from bedplate_store.indexes.compressed_rows import flat_rows
 from bedplate_store.indexes.documents import (
     INDEXES_PREFIX,
@@ -20,12 +21,14 @@ __all__ = [
     "Bits",
     "BuiltIndex",
     "BuiltKind",
+    "CentroidSearch",
     "FlatIndex",
     "IndexDocument",
     "RowSelection",
     "ShardDocument",
     "VectorIndex",
     "build_index",
+    "centroid_search",
     "flat_rows",
     "index_key",
     "open_index",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import Metric
 from bedplate.wire.store import IndexSpecification
+from bedplate_store.indexes.centroids import CentroidSearch, adder, train_lists
 from bedplate_store.indexes.documents import BuiltIndex, BuiltKind, IndexDocument
 from bedplate_store.indexes.faiss_views import THREADS, faiss, faiss_metric, threads
 from bedplate_store.indexes.sharded import open_files, with_shards
@@ -91,8 +92,19 @@ def recipe(kind: BuiltKind, rows: int, dtype: str) -> Recipe:
     return Recipe("hnsw", f"HNSW{_HNSW_NEIGHBOURS},{codes or 'SQfp16'}", codes)
 
 
-def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: int = 0) -> None:
-    """Write the trained, empty index. The held-back rows train nothing."""
+def train(
+    segment: Segment,
+    how: Recipe,
+    metric: Metric,
+    path: Path,
+    *,
+    seed: int = 0,
+    centroids: CentroidSearch | None = None,
+) -> None:
+    """Write the trained, empty index. The held-back rows train nothing.
+
+    ``centroids``: where rows are compared with those of inverted lists; None: in the index itself.
+    """
     rows, dim = segment.info.rows, segment.info.dim
     index = faiss.index_factory(dim, how.description, faiss_metric(metric))
     if how.kind == "hnsw":
@@ -100,8 +112,12 @@ def train(segment: Segment, how: Recipe, metric: Metric, path: Path, *, seed: in
     count = max(_TRAINING_ROWS, how.lists * _TRAINING_ROWS_PER_LIST)
     held_back = held_back_rows(rows, seed)
     sample = np.random.default_rng(seed).permutation(rows)[len(held_back) :][:count]
+    vectors = segment.info.storage.decode(segment.scan[np.sort(sample)], "float32")
     with threads(THREADS):
-        index.train(segment.info.storage.decode(segment.scan[np.sort(sample)], "float32"))
+        if how.mergeable and centroids is not None:
+            train_lists(index, vectors, centroids)
+        else:
+            index.train(vectors)
     _write_index(index, path)
 
 
@@ -114,17 +130,21 @@ def add_rows(
     stop: int,
     *,
     progress: Callable[[int], None] = lambda _rows: None,
+    centroids: CentroidSearch | None = None,
 ) -> None:
     """Write the trained index with the rows ``[start, stop)`` in it. Only all rows make a graph.
 
-    ``progress`` is told how many rows are added, and may raise to stop.
+    ``progress`` is told how many rows are added, and may raise to stop. ``centroids`` as in :func:`train`.
     """
     index = faiss.read_index(str(trained))
+    add = index.add_with_ids
+    if how.mergeable and centroids is not None:
+        add = adder(index, centroids)
     # A graph built by several threads differs from run to run.
     with threads(1 if how.kind == "hnsw" else THREADS):
         for first, vectors in _chunks(segment, start, stop):
             if how.mergeable:
-                index.add_with_ids(vectors, np.arange(first, first + len(vectors)))
+                add(vectors, np.arange(first, first + len(vectors)))
             else:
                 index.add(vectors)
             progress(first + len(vectors) - start)
@@ -180,6 +200,7 @@ def build_index(
     directory: Path,
     seed: int = 0,
     parts: Sequence[Path] = (),
+    centroids: CentroidSearch | None = None,
 ) -> BuiltIndex:
     """Build the index ``specification`` asks for over the segment's rows, as new files in ``directory``:
     one for each shard.
@@ -189,7 +210,7 @@ def build_index(
     segment, specification and seed give the same bytes. The effort is tuned to the recall target; if the
     target cannot be reached, the best effort and the recall it measured are recorded. ``parts`` of inverted
     lists, which together hold all rows in order, equally many for each shard, are merged instead of built
-    again.
+    again. ``centroids`` as in :func:`train`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rows, dtype = segment.info.rows, segment.info.dtype
@@ -210,10 +231,10 @@ def build_index(
                 for number, (path, span) in enumerate(zip(paths, spans, strict=True)):
                     merge_parts(parts[number * each : (number + 1) * each], path, span.start)
             else:
-                train(segment, how, metric, trained, seed=seed)
+                train(segment, how, metric, trained, seed=seed, centroids=centroids)
                 for path, span in zip(paths, spans, strict=True):
                     shard = segment if len(spans) == 1 else rows_of(segment, span.start, span.stop)
-                    add_rows(shard, how, trained, path, 0, len(span))
+                    add_rows(shard, how, trained, path, 0, len(span), centroids=centroids)
             target = specification.recall_target
             return finish(segment, how, metric, paths, target=target, held_back=held_back)
         except BaseException:

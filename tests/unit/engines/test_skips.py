@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests.conftest import may_skip
-from tests.engines import ENGINES, PROMTOOL, TOOLS, Absent
+from tests.engines import CPU_TORCH, ENGINES, PROMTOOL, TOOLS, Absent
 from tests.engines.__main__ import main
 
 
@@ -24,6 +27,10 @@ from tests.engines.__main__ import main
         ("NO PROMTOOL: apt-get install prometheus", "postgresql,promtool", False),
         ("NO PG_DUMP: apt-get install postgresql-client", "promtool", True),
         ("NO PG_DUMP: apt-get install postgresql-client", "pg_dump", False),
+        ("NO CPU-TORCH: export UV_FIND_LINKS=DIR", "gpu", True),
+        ("NO CPU-TORCH: export UV_FIND_LINKS=DIR", "cpu-torch", False),
+        ("NO GPU: on a machine with an NVIDIA GPU", "cpu-torch", True),
+        ("NO GPU: on a machine with an NVIDIA GPU", "gpu", False),
         ("NO SMALL DISK: user namespaces cannot mount", "postgresql,s3", False),
     ],
 )
@@ -53,6 +60,10 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(engine.variable, "somewhere://else")
     monkeypatch.delenv(PROMTOOL.variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for variable in ("UV_FIND_LINKS", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bin").mkdir()
     return tmp_path / "bin"
@@ -80,7 +91,34 @@ def test_the_names_for_make_are_those_of_the_engines_and_tools_that_are_there(
     main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*ENGINES, *TOOLS]
-    assert lines[-1].endswith("NO PG_DUMP: apt-get install postgresql-client")
+    assert lines[-3].endswith("NO PG_DUMP: apt-get install postgresql-client")
+
+
+def test_pytorch_is_taken_from_a_folder_that_uv_or_pip_is_told_of(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Absent, match=r"NO CPU-TORCH: export UV_FIND_LINKS=DIR.* \(uv said: "):
+        CPU_TORCH.find()
+    wheels, other = tmp_path / "wheels", tmp_path / "other"
+    other.mkdir()
+    put_wheel(wheels, CPU_TORCH.pin)
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{other} {wheels}")
+    assert CPU_TORCH.find() == {"UV_FIND_LINKS": f"{other},{wheels}"}
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+    assert CPU_TORCH.find() == {"UV_FIND_LINKS": str(wheels)}
+    monkeypatch.setenv("UV_FIND_LINKS", str(other))
+    with pytest.raises(Absent, match=re.escape(CPU_TORCH.pin)):
+        CPU_TORCH.find()
+
+
+def put_wheel(folder: Path, pin: str) -> None:
+    """A wheel of that version with nothing in it."""
+    folder.mkdir()
+    name, _, version = pin.partition("==")
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}-{version}.dist-info/METADATA", metadata)
+        wheel.writestr(f"{name}-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
 
 
 def install(program: Path, script: str) -> None:
