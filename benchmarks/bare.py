@@ -1,4 +1,4 @@
-"""The limits of an HTTP answer: an ASGI application that sends prepared bytes, or rows by their numbers.
+"""The limits of an HTTP answer: an ASGI application that sends prepared bytes, or does the bare work.
 
 It runs in a process of its own under the very function that serves the platform, so that loop, parser and
 uvicorn's settings are the same.
@@ -9,10 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import time
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from bedplate.errors import InternalError
@@ -20,19 +18,16 @@ from bedplate_services import serve
 from bedplate_services.draining import Draining
 from bedplate_services.settings import Settings
 from bedplate_services.supervisor.ports import choose_ports
+from benchmarks.bare_work import Answer, described
 
 _START_SECONDS = 60.0
-_ROWS = "/rows/"
 
 
 class BareApplication:
-    """``POST /<n>`` answers n bytes. ``POST /rows/<dtype>/<dim>/<file>`` answers the rows of the file whose
-    numbers, int64, are the body: what is left of a lookup without its keys.
-    """
+    """``POST /<n>`` answers n bytes; ``POST <file>`` does the work described in that file."""
 
     def __init__(self) -> None:
-        self._bodies: dict[str, bytes] = {}
-        self._files: dict[str, NDArray[Any]] = {}
+        self._answers: dict[str, Answer] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -44,7 +39,10 @@ class BareApplication:
             message = await receive()
             asked += message.get("body", b"")
         path = scope["path"]
-        body = self._rows(path, asked) if path.startswith(_ROWS) else self._body(path)
+        answer = self._answers.get(path)
+        if answer is None:
+            answer = self._answers[path] = _answer(path)
+        body = answer(asked)
         headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", str(len(body)).encode()),
@@ -52,19 +50,13 @@ class BareApplication:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _body(self, path: str) -> bytes:
-        known = self._bodies.get(path)
-        if known is None:
-            known = self._bodies[path] = bytes(int(path.removeprefix("/")))
-        return known
 
-    def _rows(self, path: str, asked: bytes) -> bytes:
-        vectors = self._files.get(path)
-        if vectors is None:
-            dtype, dim, file = path.removeprefix(_ROWS).split("/", 2)
-            mapped = np.memmap(file, np.dtype(dtype), "r").reshape(-1, int(dim))
-            vectors = self._files[path] = np.asarray(mapped)
-        return vectors[np.frombuffer(asked, np.int64)].tobytes()
+def _answer(path: str) -> Answer:
+    number = path.removeprefix("/")
+    if not number.isdecimal():
+        return described(path)
+    prepared = bytes(int(number))
+    return lambda _: prepared
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -24,8 +24,9 @@ class SelectedRows:
 
     def __init__(self, mask: NDArray[np.bool_]) -> None:
         self.mask = mask
-        self._bits = np.packbits(mask, bitorder="little")
-        self.selector = faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(self._bits))
+        bits = np.packbits(mask, bitorder="little")
+        self.selector = faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits))
+        faiss.add_to_referenced_objects(self.selector, bits)  # it reads them, and does not own them
 
 
 Selected = SelectedRows | None
@@ -70,10 +71,30 @@ class BareIndex:
         self, queries_QD: NDArray[np.float32], k: int, effort: Effort, threads: int
     ) -> NDArray[np.int64]:
         """Rows [Q, K]."""
+        return self.scored(queries_QD, k, effort, threads)[1]
+
+    def scored(
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort, threads: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores [Q, K] and rows [Q, K]."""
         index = self._base if effort.refine_factor is None else self._refined
         with threads_of(threads):
-            rows: NDArray[np.int64] = index.search(queries_QD, k, params=effort.parameters)[1]
-        return rows
+            scores, rows = index.search(queries_QD, k, params=effort.parameters)
+        return scores, rows
+
+    def effort(self, ef: int, refine_factor: float | None, selected: Selected) -> Effort:
+        """Of this kind of index, its recall not measured."""
+        options = {} if selected is None else {"sel": selected.selector}
+        parameters = (
+            faiss.SearchParametersIVF(nprobe=ef, **options)
+            if self._kind == "ivf"
+            else faiss.SearchParametersHNSW(efSearch=ef, **options)
+        )
+        if refine_factor is not None:
+            parameters = faiss.IndexRefineSearchParameters(
+                k_factor=refine_factor, base_index_params=parameters
+            )
+        return Effort(ef, refine_factor, parameters)
 
     def efforts(
         self,
@@ -105,17 +126,7 @@ class BareIndex:
         refine_factor: float | None,
         selected: Selected,
     ) -> Effort:
-        options = {} if selected is None else {"sel": selected.selector}
-        parameters = (
-            faiss.SearchParametersIVF(nprobe=ef, **options)
-            if self._kind == "ivf"
-            else faiss.SearchParametersHNSW(efSearch=ef, **options)
-        )
-        if refine_factor is not None:
-            parameters = faiss.IndexRefineSearchParameters(
-                k_factor=refine_factor, base_index_params=parameters
-            )
-        effort = Effort(ef, refine_factor, parameters)
+        effort = self.effort(ef, refine_factor, selected)
         return replace(effort, recall=recall_of(self.search(queries_QD, k, effort, ALL_THREADS), exact_QK))
 
 

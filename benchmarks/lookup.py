@@ -1,4 +1,4 @@
-"""Lookup of 100 keys: against the bare gather in process, and against a bare server over HTTP."""
+"""Lookup of 100 keys: against the bare gather in process, and against bare servers over HTTP."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bedplate.errors import InternalError
 from bedplate_store.readers import SpaceReader
+from benchmarks.bare_work import Lookup, Rows
 from benchmarks.figures import Figure, Sample, interleave
 from benchmarks.load import Target
 from benchmarks.processor_time import Meter
@@ -89,7 +90,7 @@ def _timed(call: Callable[[Any], object], arguments: list[Any]) -> Sample:
 def _over_http(
     bench: Workbench, reader: SpaceReader, keys: NDArray[np.int64], space: str, connections: int
 ) -> list[Figure]:
-    """Against both limits: prepared bytes, and the same rows read by their numbers."""
+    """Against three limits: prepared bytes, the same rows read by their numbers, and the whole lookup."""
     requests = bench.scale.of(3000, 400) * min(connections, 8)
     answer_bytes = KEYS * (LOOKUP_DIM * np.dtype(reader.storage.answers).itemsize + 1)
     rows = _rows(len(keys), _BODIES, seed=2)
@@ -99,9 +100,14 @@ def _over_http(
         raise InternalError(f"{space} has no file of vectors")
     api = bench.api_target(f"/v1/spaces/{REFERENCE}/{space}/lookup", bodies)
     numbers = [each.astype("<i8").tobytes() for each in rows]
+    by_number = Rows(str(file), reader.dtype, LOOKUP_DIM)
+    keys_file = bench.folder / "lookup-keys.npy"
+    np.save(keys_file, keys)
+    by_key = Lookup(str(file), reader.dtype, LOOKUP_DIM, str(keys_file))
     limits = {
         "bare ASGI, prepared bytes": bench.bare_target(answer_bytes, bodies),
-        "bare ASGI, rows by number": bench.rows_target(file, reader.dtype, LOOKUP_DIM, numbers),
+        "bare ASGI, rows by number": bench.work_target(by_number, numbers),
+        "bare ASGI, keys searched": bench.work_target(by_key, bodies),
     }
     plural = "connection" if connections == 1 else "connections"
     name = f"{KEYS} keys x {LOOKUP_DIM} {space}, HTTP, {connections} {plural}"

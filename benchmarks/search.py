@@ -1,4 +1,7 @@
-"""Search: against FAISS in process on the same index file, its effort tuned to the recall measured here."""
+"""Search: against FAISS on the same index file, in process and behind a bare ASGI application.
+
+FAISS's effort is tuned to the recall measured here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from bedplate.wire.store import IndexKind
 from benchmarks.bare_faiss import ALL_THREADS
 from benchmarks.figures import Figure, Sample, interleave, median
+from benchmarks.load import Target
 from benchmarks.processor_time import Meter
 from benchmarks.search_subjects import QUERIES, RECALL_TARGET, Match, Question, match, publish
 from benchmarks.workbench import Workbench
@@ -29,7 +33,6 @@ _MATRIX = [
 ]
 _SHORT = [Question(10, 0.95), Question(10, 0.99)]
 _ROUNDS = 5
-_HIT_BYTES = 12  # an int64 key and a float32 score
 _CALLS_MAX = 8_000
 
 Call = Callable[[NDArray[np.int64]], object]
@@ -59,69 +62,81 @@ def _measure(bench: Workbench, subject: Match) -> list[Figure]:
     return [
         _in_process(bench, subject, 1),
         _in_process(bench, subject, BATCH),
-        *(_over_http(bench, subject, 1, connections) for connections in (1, 4, 32)),
-        _over_http(bench, subject, BATCH, 1),
+        *(figure for connections in (1, 4, 32) for figure in _over_http(bench, subject, 1, connections)),
+        *_over_http(bench, subject, BATCH, 1),
     ]
 
 
 def _in_process(bench: Workbench, subject: Match, batch: int) -> Figure:
-    bare, limit_name = _limit(subject, batch)
+    threads = _threads(subject, batch)
     pairs = interleave(
         _rounds(bench),
         _timed(bench, subject.ours, batch),
-        _timed(bench, bare, batch),
+        _timed(bench, _by(subject, threads), batch),
     )
-    return pairs.figure(
-        NAME, f"{subject.title}, in process, {_asked(batch)}", "queries/s", limit_name, subject.details
-    )
+    what = f"{subject.title}, in process, {_asked(batch)}"
+    return pairs.figure(NAME, what, "queries/s", f"FAISS in process, {_named(threads)}", subject.details)
 
 
-def _over_http(bench: Workbench, subject: Match, batch: int, connections: int) -> Figure:
+def _over_http(bench: Workbench, subject: Match, batch: int, connections: int) -> list[Figure]:
+    """Against FAISS in process, and against a bare application that calls it and does nothing else."""
     bodies = subject.bodies(batch)
-    api = bench.api_target(subject.path, bodies)
-    trial = 8 * connections
-    rate = bench.load.fire(api, connections=connections, requests=trial).rate
-    requests = _count(bench, rate, connections)
-    ours = Meter(bench.platform.pids()["api"], requests * batch)
-    bare, limit_name = _limit(subject, batch)
-    pairs = interleave(
-        _rounds(bench),
-        lambda _: ours.round(
-            lambda: bench.load.fire(api, connections=connections, requests=requests, work=batch)
-        ),
-        _timed(bench, bare, batch),
+    fire = _Fire(bench, bench.api_target(subject.path, bodies), connections, batch)
+    threads = _threads(subject, batch)
+    bare = _Fire(bench, bench.work_target(subject.work(threads), bodies), connections, batch)
+    ours, theirs = (
+        Meter(pid, side.requests * batch)
+        for pid, side in ((bench.platform.pids()["api"], fire), (bench.bare.pid, bare))
     )
-    empty = bench.bare_target(batch * subject.question.k * _HIT_BYTES, bodies)
+    in_process = _timed(bench, _by(subject, threads), batch)
+    limits: list[tuple[str, Callable[[int], Sample]]] = [
+        (f"FAISS in process, {_named(threads)}", in_process),
+        (f"bare ASGI and FAISS, {_named(threads)}", lambda _: theirs.round(bare)),
+    ]
     plural = "connection" if connections == 1 else "connections"
-    return pairs.figure(
-        NAME,
-        f"{subject.title}, HTTP, {_asked(batch)}, {connections} {plural}",
-        "queries/s",
-        limit_name,
-        {
-            **subject.details,
-            "processor_us": ours.microseconds,
-            "bare_http_queries_per_second": bench.load.fire(
-                empty, connections=connections, requests=requests, work=batch
-            ).rate,
-        },
-    )
+    what = f"{subject.title}, HTTP, {_asked(batch)}, {connections} {plural}"
+    figures = []
+    for limit_name, limit in limits:
+        pairs = interleave(_rounds(bench), lambda _: ours.round(fire), limit)
+        details = {**subject.details, "processor_us": ours.microseconds}
+        if theirs.seconds:
+            details["limit_processor_us"] = theirs.microseconds
+        figures.append(pairs.figure(NAME, what, "queries/s", limit_name, details))
+    return figures
 
 
-def _limit(subject: Match, batch: int) -> tuple[Call, str]:
-    """FAISS by one thread; batches by all of them where that is faster.
+class _Fire:
+    """As many requests to a target as fit into the time of a round."""
+
+    def __init__(self, bench: Workbench, target: Target, connections: int, batch: int) -> None:
+        self._load, self._target, self._connections, self._batch = bench.load, target, connections, batch
+        self.requests = 8 * connections
+        self.requests = _count(bench, self().rate / batch, connections)
+
+    def __call__(self) -> Sample:
+        return self._load.fire(
+            self._target, connections=self._connections, requests=self.requests, work=self._batch
+        )
+
+
+def _threads(subject: Match, batch: int) -> int:
+    """One thread of FAISS; for batches all of them where that is faster.
 
     On a busy machine several threads wait for each other longer than one takes.
     """
 
-    def by(threads: int) -> Call:
-        return lambda places: subject.bare(places, threads)
-
     def rate(threads: int) -> float:
-        return median([_fire(by(threads), batch, 3, number).rate for number in range(3)])
+        return median([_fire(_by(subject, threads), batch, 3, number).rate for number in range(3)])
 
-    threads = 1 if batch == 1 else max({1, ALL_THREADS}, key=rate)
-    return by(threads), f"FAISS in process, {'one thread' if threads == 1 else f'{threads} threads'}"
+    return 1 if batch == 1 else max({1, ALL_THREADS}, key=rate)
+
+
+def _by(subject: Match, threads: int) -> Call:
+    return lambda places: subject.bare(places, threads)
+
+
+def _named(threads: int) -> str:
+    return "one thread" if threads == 1 else f"{threads} threads"
 
 
 def _timed(bench: Workbench, call: Call, batch: int) -> Callable[[int], Sample]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from bedplate.wire.store import IndexKind, IndexSpecification
 from bedplate_store.indexes import IndexDocument, index_key
 from bedplate_store.readers import SpaceReader
 from benchmarks.bare_faiss import BareIndex, Effort, SelectedRows, recall_of
+from benchmarks.bare_work import Search
 from benchmarks.vectors import clustered, gapped_keys
 from benchmarks.workbench import REFERENCE, SEARCH_DIM, Workbench
 
@@ -56,11 +58,21 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Files:
+    """What a bare application needs of a subject."""
+
+    index: Path
+    vectors: Path
+    keys: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
 class Subject:
     """One published space with its index, as the platform and as bare FAISS see it.
 
     Attributes:
-        vectors: float32 [R, D], mapped. keys: int64 [R].
+        vectors: float32 [R, D], mapped. keys: int64 [R]. files: where index, vectors, keys and mask lie.
         queries: float32 [QUERIES, D], none of them a row. asked: rows [QUERIES], for searches by key.
         selected: the rows that pass the filter.
     """
@@ -75,6 +87,7 @@ class Subject:
     queries: NDArray[np.float32]
     asked: NDArray[np.int64]
     selected: SelectedRows
+    files: Files
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,24 @@ class Match:
             "limit_refine_factor": self.effort.refine_factor or 0.0,
             "index_bytes": float(self.subject.index.bytes),
         }
+
+    def work(self, threads: int) -> Search:
+        """The bare search, for an application of its own."""
+        subject, question, effort = self.subject, self.question, self.effort
+        files = subject.files
+        return Search(
+            index=str(files.index),
+            index_kind=subject.index.kind,
+            vectors=str(files.vectors),
+            dim=subject.vectors.shape[1],
+            keys=str(files.keys),
+            k=question.k,
+            ef=effort.ef,
+            refine_factor=effort.refine_factor,
+            selected=str(files.mask) if question.filtered else None,
+            by_key=question.by_key,
+            threads=threads,
+        )
 
     @property
     def path(self) -> str:
@@ -143,9 +174,17 @@ def publish(bench: Workbench, space: str, kind: IndexKind, rows: int) -> Subject
     ).index
     path = None if index is None else bench.objects.local_path(index_key(index.digest))
     reader = bench.reader(space)
-    if index is None or path is None or reader.base is None:
+    if index is None or path is None or reader.base is None or reader.base.vectors_path is None:
         raise InternalError(f"the space {space} was published without rows or index on this machine")
     mapped = np.asarray(reader.base.vectors, np.float32)
+    selected = SelectedRows(tenths == _FILTER.equals)
+    files = Files(
+        path,
+        reader.base.vectors_path,
+        *(bench.folder / f"{space}-{name}.npy" for name in ("keys", "mask")),
+    )
+    np.save(files.keys, keys)
+    np.save(files.mask, selected.mask)
     return Subject(
         space=space,
         rows=rows,
@@ -156,7 +195,8 @@ def publish(bench: Workbench, space: str, kind: IndexKind, rows: int) -> Subject
         keys=keys,
         queries=queries,
         asked=random.integers(0, rows, QUERIES),
-        selected=SelectedRows(tenths == _FILTER.equals),
+        selected=selected,
+        files=files,
     )
 
 

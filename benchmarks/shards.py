@@ -27,12 +27,13 @@ from benchmarks.load import Target, wire
 from benchmarks.memory import resident_bytes
 from benchmarks.processor_time import Meter
 from benchmarks.vectors import clustered, gapped_keys
-from benchmarks.workbench import SEARCH_DIM, Workbench
+from benchmarks.workbench import Workbench
 
 NAME = "shards"
 NODES = (1, 2, 4)
 SHARDS = 8
 CONNECTIONS = (1, 8)
+DIM = 128
 WHOLE, CUT = "bench@1/whole", "bench@1/cut"
 _KEYS = 100
 _BODIES = 256
@@ -43,12 +44,12 @@ def run(bench: Workbench) -> list[Figure]:
     """Lookups of 100 keys and single searches a second, as a share of what one process answers."""
     rows = bench.scale.rows // 5
     keys = gapped_keys(rows)
-    vectors, queries = clustered(rows, _BODIES, SEARCH_DIM)
+    vectors, queries = clustered(rows, _BODIES, DIM)
     figures = []
     for nodes in NODES:
         with Platform(bench.folder / "shards", store_nodes=nodes, report=bench.say) as platform:
             if nodes == NODES[0]:
-                bench.say(f"shards: publishing {rows:,} x {SEARCH_DIM}, whole and in {SHARDS} shards ...")
+                bench.say(f"shards: publishing {rows:,} x {DIM}, whole and in {SHARDS} shards ...")
                 _publish(bench, platform, WHOLE, keys, vectors, 1)
                 _publish(bench, platform, CUT, keys, vectors, SHARDS)
             _check(platform, keys, vectors)
@@ -67,7 +68,7 @@ def _publish(
     key, now = SpaceKey.parse(reference), datetime.now(UTC)
     database = Database(platform.directory.store_database_url)
     objects = open_object_store(platform.directory.objects_url)
-    signature = SpaceSignature(dim=SEARCH_DIM, dtype="float32", key_type="int64")
+    signature = SpaceSignature(dim=DIM, dtype="float32", key_type="int64")
     with database.write() as session:
         spaces.ensure_space(session, **key._asdict(), signature=signature, team="bench", now=now)
     segment = write_segment(objects, keys=keys, vectors=vectors, dtype="float32", key_type="int64")
@@ -110,7 +111,7 @@ def _measure(
     random = np.random.default_rng(nodes)
     asked = [keys[random.integers(0, len(keys), _KEYS)].astype("<i8").tobytes() for _ in range(_BODIES)]
     work = {
-        f"{_KEYS} keys x {SEARCH_DIM}": ("lookup", asked),
+        f"{_KEYS} keys x {DIM}": ("lookup", asked),
         "search top-10": ("search?k=10", [query.astype("<f4").tobytes() for query in queries]),
     }
     figures = []

@@ -34,13 +34,14 @@ from bedplate_store.segments import write_segment
 from bedplate_store.snapshots import PreparedSnapshot
 from bedplate_store.spaces import SpaceKey
 from benchmarks.bare import BareServer
+from benchmarks.bare_work import Work, describe
 from benchmarks.load import LoadGenerator, Target, wire
 
 TEAM = "benchmarks"
 FOUNDATION = "bench"
 REFERENCE = f"{FOUNDATION}@1"
 LOOKUP_DIM = 256
-SEARCH_DIM = 128
+SEARCH_DIM = 256
 SPACES = {
     "float32": SpaceSignature(dim=LOOKUP_DIM, dtype="float32", key_type="int64"),
     "float16": SpaceSignature(dim=LOOKUP_DIM, dtype="float16", key_type="int64"),
@@ -86,6 +87,7 @@ class Workbench:
     def __init__(self, scale: Scale, console: Console) -> None:
         self.scale = scale
         self.console = console
+        self._described = 0
         self.folder = Path(tempfile.mkdtemp(prefix="bedplate-benchmarks-"))
         self._open = ExitStack()
         self._open.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -182,10 +184,11 @@ class Workbench:
         """The same bodies to the bare server, answered by as many bytes as the platform answers."""
         return Target(self.bare.host, self.bare.port, [wire(f"/{answer_bytes}", body) for body in bodies])
 
-    def rows_target(self, file: Path, dtype: str, dim: int, bodies: list[bytes]) -> Target:
-        """Row numbers to the bare server, answered by those rows of a file."""
-        path = f"/rows/{dtype}/{dim}/{quote(str(file))}"
-        return Target(self.bare.host, self.bare.port, [wire(path, body) for body in bodies])
+    def work_target(self, work: Work, bodies: list[bytes]) -> Target:
+        """Bodies to the bare server, answered by the bare work."""
+        self._described += 1
+        path = describe(work, self.folder / f"work-{self._described}.json")
+        return Target(self.bare.host, self.bare.port, [wire(quote(path), body) for body in bodies])
 
 
 def write_checkpoint(directory: Path, spaces: Mapping[str, SpaceSignature], number: int = 0) -> None:
