@@ -154,7 +154,7 @@ class Client(_Surface[SyncRunner]):
         options = _options(connection, timeout_seconds)
         self._http = httpx.Client(transport=transport, **options)
         self._direct: DirectConnections | None = None
-        if transport is None and DirectConnections.possible(connection.url):
+        if transport is None:
             self._direct = DirectConnections(connection.url, options["headers"], options["timeout"])
         super().__init__(SyncRunner(self._http, sleep, self._direct), connection)
 

@@ -1,7 +1,9 @@
-"""Connections for small, frequent reads: what httpx does for every request costs more than a lookup itself.
+"""Connections of the client's own, for lookups and for whole spaces.
 
-Only plain HTTP to the platform, without a proxy between; everything else, and all of the asynchronous client,
-goes through httpx, with the same answers and errors. ``python -m benchmarks sdk`` prints what both cost.
+What httpx does for every request costs more than a lookup itself, and what it does for every 64 KiB of an
+answer more than TCP. Only plain HTTP without a proxy between; everything else, and all of the asynchronous
+client, goes through httpx, with the same answers and errors. ``python -m benchmarks sdk bulk`` prints what it
+costs.
 """
 
 from __future__ import annotations
@@ -9,36 +11,42 @@ from __future__ import annotations
 import select
 import urllib.request
 from collections import deque
-from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from bedplate.client.effects import Request
+from bedplate.client.bodies import HttpxBody, SocketBody
+from bedplate.client.effects import Incoming, Request
 
 
 class DirectConnections:
-    """Keep-alive connections to one platform; may be used by several threads at once.
+    """Keep-alive connections; may be used by several threads at once.
 
     Args:
-        base_url: of the platform, ``http://``.
-        headers: sent with every request.
+        base_url: of the platform.
+        headers: sent with every request of :meth:`send`.
         timeout: of connecting and of reading, in seconds.
+
+    Attributes:
+        hot: whether :meth:`send` may be used: the platform is reached by plain HTTP and without a proxy.
     """
 
     def __init__(self, base_url: str, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
         address = urlsplit(base_url)
-        self._base_url = base_url
-        self._host, self._port, self._prefix = address.hostname or "", address.port, address.path.rstrip("/")
+        self._base_url, self._prefix = base_url, address.path.rstrip("/")
         self._headers = dict(headers)
         self._timeout = timeout
-        self._idle: deque[HTTPConnection] = deque()
+        self._platform = _Server(address.hostname or "", address.port, timeout)
+        self._servers = {(address.hostname or "", address.port): self._platform}
+        self.hot = self.possible(base_url)
 
     @classmethod
-    def possible(cls, base_url: str) -> bool:
-        """Whether the platform is reached by plain HTTP and without a proxy, as the environment says."""
-        address = urlsplit(base_url)
+    def possible(cls, url: str) -> bool:
+        """Whether the server is reached by plain HTTP and without a proxy, as the environment says."""
+        address = urlsplit(url)
         host = address.hostname or ""
         proxied = {"http", "all"} & urllib.request.getproxies().keys() and not urllib.request.proxy_bypass(
             host
@@ -53,27 +61,66 @@ class DirectConnections:
         """
         query = f"?{urlencode(request.params)}" if request.params else ""
         url = f"{self._prefix}{request.url}{query}"
-        connection = self._taken() or self._connected()
-        try:
-            connection.request(request.method, url, request.content, {**self._headers, **request.headers})
+        connection = self._platform.connection()
+        headers = {**self._headers, **request.headers}
+        with _closed_if_broken(connection):
+            connection.request(request.method, url, request.content, headers)
             answer = connection.getresponse()
             content = answer.read()
-        except TimeoutError as error:
-            connection.close()
-            raise httpx.ReadTimeout(str(error)) from error
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise httpx.ReadError(str(error)) from error
-        if answer.will_close:
-            connection.close()
-        else:
-            self._idle.append(connection)
+        self._platform.keep(connection, answer)
         return httpx.Response(
             answer.status,
             headers=answer.getheaders(),
             content=content,
             request=httpx.Request(request.method, f"{self._base_url}{request.url}{query}"),
         )
+
+    def open(self, request: httpx.Request) -> Incoming:
+        """The answer to a GET before its body has come; of an error, the whole answer.
+
+        Raises:
+            httpx.TransportError: nobody answers, or the connection broke.
+        """
+        place = (request.url.host, request.url.port)
+        server = self._servers.setdefault(place, _Server(*place, self._timeout))
+        connection = server.connection()
+        # As long as every byte is read here, none is to come packed.
+        headers = {**request.headers, "accept-encoding": "identity"}
+        with _closed_if_broken(connection):
+            connection.request(request.method, request.url.raw_path.decode("ascii"), headers=headers)
+            answer = connection.getresponse()
+            content = answer.read() if answer.status >= 400 else None
+        response = httpx.Response(
+            answer.status, headers=answer.getheaders(), content=content, request=request
+        )
+        if content is None:
+            return Incoming(response, SocketBody(connection, answer, server.keep))
+        server.keep(connection, answer)
+        return Incoming(response, HttpxBody(response))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for server in self._servers.values():
+            server.close()
+
+
+class _Server:
+    """The connections to one server that nobody uses just now."""
+
+    def __init__(self, host: str, port: int | None, timeout: httpx.Timeout) -> None:
+        self._host, self._port, self._timeout = host, port, timeout
+        self._idle: deque[HTTPConnection] = deque()
+
+    def connection(self) -> HTTPConnection:
+        """One that is idle, or a new one. Raises httpx.ConnectTimeout, httpx.ConnectError."""
+        return self._taken() or self._connected()
+
+    def keep(self, connection: HTTPConnection, answer: HTTPResponse) -> None:
+        """For the next request, unless the answer says that it ends; the answer has been read."""
+        if answer.will_close:
+            connection.close()
+        else:
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -101,6 +148,19 @@ class DirectConnections:
             raise httpx.ConnectError(str(error)) from error
         connection.sock.settimeout(self._timeout.read)
         return connection
+
+
+@contextmanager
+def _closed_if_broken(connection: HTTPConnection) -> Iterator[None]:
+    """Turn what the connection raises into httpx.ReadTimeout and httpx.ReadError."""
+    try:
+        yield
+    except TimeoutError as error:
+        connection.close()
+        raise httpx.ReadTimeout(str(error)) from error
+    except (OSError, HTTPException) as error:
+        connection.close()
+        raise httpx.ReadError(str(error)) from error
 
 
 def _readable(descriptor: int) -> bool:

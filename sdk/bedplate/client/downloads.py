@@ -143,7 +143,8 @@ class PartialFile:
         self._digest = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1, "bedplate-digest")
         self._digesting: Future[None] | None = None
-        self._block, self._other = bytearray(), bytearray()
+        self._block, self._other = memoryview(bytearray(_BLOCK_BYTES)), memoryview(bytearray(_BLOCK_BYTES))
+        self._filled = 0
         self.bytes = 0
         self._take_over()
         self.resumed = self.bytes > 0
@@ -162,16 +163,19 @@ class PartialFile:
     def restart(self) -> None:
         """Forget what has come."""
         self._settle()
-        self._block.clear()
+        self._filled = 0
         self._stream.seek(0)
         self._stream.truncate()
         self._digest = hashlib.sha256()
         self.bytes = 0
 
-    def write(self, chunk: bytes) -> None:
-        self._block += chunk
-        self.bytes += len(chunk)
-        if len(self._block) >= _BLOCK_BYTES:
+    def room(self) -> memoryview:
+        return self._block[self._filled :]
+
+    def filled(self, count: int) -> None:
+        self._filled += count
+        self.bytes += count
+        if self._filled == _BLOCK_BYTES:
             self._flush()
             self._told(self._wanted, self.bytes)
 
@@ -205,20 +209,20 @@ class PartialFile:
             self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if not self._block:
+        if not self._filled:
             return
         self._settle()
-        block, self._block = self._block, self._other
+        block, self._filled = self._block[: self._filled], 0
+        self._block, self._other = self._other, self._block
         # Digested by a thread while the next block comes: hashlib lets other threads run.
         self._digesting = self._thread.submit(self._digest.update, block)
         self._stream.write(block)
-        self._other = block
 
     def _settle(self) -> None:
+        """Wait until the block before has been digested; then its memory is free."""
         if self._digesting is not None:
             self._digesting.result()
             self._digesting = None
-        self._other.clear()
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -44,13 +44,18 @@ class Send:
 
 
 class Sink(Protocol):
-    """Where the body of an answer goes: enough to begin anew or to go on, as the answer's status says."""
+    """Where the body of an answer goes: enough to begin anew or to go on, as the answer's status says, and
+    memory of its own to read into, so that no byte is copied on the way.
+    """
 
     def begin(self, response: httpx.Response) -> None:
         """An answer of success has begun."""
 
-    def write(self, chunk: bytes) -> None:
-        """The next bytes of its body."""
+    def room(self) -> memoryview:
+        """Where the next bytes of its body go; never empty."""
+
+    def filled(self, count: int) -> None:
+        """So many bytes are in the room last given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,10 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """An answer whose body is still coming."""
+    """An answer whose body is still coming; ``body`` is one of ``bodies.py``, as the runner is."""
 
     response: httpx.Response
-    chunks: Any
+    body: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Effect: the next bytes of the body; its result is None at the end."""
+    """Effect: the next bytes of the body into ``room``; its result is how many, 0 at the end."""
 
     incoming: Incoming
+    room: memoryview
 
 
 @dataclass(frozen=True, slots=True)

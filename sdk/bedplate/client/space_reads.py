@@ -46,8 +46,8 @@ def scan(reference: str, batch_rows: int | None, shard: Shard, columns: Sequence
         decoder = ScanDecoder()
         try:
             incoming = yield from opened(request)
-            while (chunk := (yield Read(incoming))) is not None:
-                for batch in decoder.feed(chunk):
+            while count := (yield Read(incoming, decoder.room())):
+                for batch in decoder.filled(count):
                     patience.progress()
                     done += len(batch)
                     yield Give(batch)

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 import httpx
 
 from bedplate.client.answers import error_of
+from bedplate.client.bodies import AsyncHttpxBody, HttpxBody
 from bedplate.client.effects import (
     Blocking,
     Effect,
@@ -28,8 +29,8 @@ from bedplate.client.effects import (
     Pause,
     Read,
     Request,
-    Save,
     Send,
+    Sink,
     Steps,
     Together,
 )
@@ -92,19 +93,31 @@ def _retry_after(response: httpx.Response, default: float) -> float:
     return min(max(asked, 0.0), MAXIMUM_RETRY_AFTER_SECONDS)
 
 
-class DirectSender(Protocol):
-    """Sends hot requests; ``bedplate.client.direct`` has the one that clients use."""
+class Direct(Protocol):
+    """Sends hot requests and opens large answers; ``bedplate.client.direct`` has the one clients use."""
+
+    @property
+    def hot(self) -> bool:
+        """Whether it may send."""
 
     def send(self, request: Request) -> httpx.Response:
         """Raises httpx.TransportError."""
         ...
 
+    def possible(self, url: str) -> bool:
+        """Whether it may open this URL."""
+        ...
+
+    def open(self, request: httpx.Request) -> Incoming:
+        """Raises httpx.TransportError."""
+        ...
+
 
 class SyncRunner:
-    """Performs effects with httpx.Client, hot requests with ``direct`` if there is one."""
+    """Performs effects with httpx.Client, hot requests and large answers with ``direct`` where it can."""
 
     def __init__(
-        self, http: httpx.Client, sleep: Callable[[float], None], direct: DirectSender | None = None
+        self, http: httpx.Client, sleep: Callable[[float], None], direct: Direct | None = None
     ) -> None:
         self.http = http
         self._sleep = sleep
@@ -137,36 +150,51 @@ class SyncRunner:
             return self._together(effect.steps)
         if isinstance(effect, Read):
             with reported(effect.incoming.response.request):
-                return next(effect.incoming.chunks, None)
+                return effect.incoming.body.readinto(effect.room)
         if isinstance(effect, Give):
             raise TypeError("an operation that gives values is made with streams.streamed")
-        if self._direct is not None and isinstance(effect, Send) and effect.request.hot:
-            try:
-                return self._direct.send(effect.request)
-            except httpx.TransportError as error:
-                raise unreachable(prepared(self.http, effect.request), error) from error
+        if isinstance(effect, Send):
+            return self._sent(effect.request)
         request = prepared(self.http, effect.request)
         with reported(request):
-            if isinstance(effect, Send):
-                return self.http.send(request)
-            response = self.http.send(request, stream=True)
-            if isinstance(effect, Open) and response.status_code < 400:
-                return Incoming(response, response.iter_bytes())
+            incoming = self._opened(request)
+            return incoming if isinstance(effect, Open) else self._saved(incoming, effect.sink)
+
+    def _sent(self, request: Request) -> httpx.Response:
+        if self._direct is not None and request.hot and self._direct.hot:
             try:
-                if response.status_code >= 400 or isinstance(effect, Open):
-                    response.read()
-                    return response if isinstance(effect, Save) else Incoming(response, iter(()))
-                effect.sink.begin(response)
-                for chunk in response.iter_bytes():
-                    if self._stopped:
-                        raise Unavailable("Given up, because something that ran beside it failed.")
-                    effect.sink.write(chunk)
-                return response
+                return self._direct.send(request)
+            except httpx.TransportError as error:
+                raise unreachable(prepared(self.http, request), error) from error
+        built = prepared(self.http, request)
+        with reported(built):
+            return self.http.send(built)
+
+    def _opened(self, request: httpx.Request) -> Incoming:
+        if self._direct is not None and self._direct.possible(str(request.url)):
+            return self._direct.open(request)
+        response = self.http.send(request, stream=True)
+        if response.status_code >= 400:
+            try:
+                response.read()
             finally:
                 response.close()
+        return Incoming(response, HttpxBody(response))
+
+    def _saved(self, incoming: Incoming, sink: Sink) -> httpx.Response:
+        try:
+            if incoming.response.status_code < 400:
+                sink.begin(incoming.response)
+                while count := incoming.body.readinto(sink.room()):
+                    if self._stopped:
+                        raise Unavailable("Given up, because something that ran beside it failed.")
+                    sink.filled(count)
+            return incoming.response
+        finally:
+            incoming.body.close()
 
     def _together(self, steps: Sequence[Steps[Any]]) -> list[Any]:
-        part = SyncRunner(self.http, self._sleep)
+        part = SyncRunner(self.http, self._sleep, self._direct)
         with ThreadPoolExecutor(PARALLEL, "bedplate") as pool:
             running = [pool.submit(part.run, each) for each in steps]
             try:
@@ -200,7 +228,7 @@ class SyncRunner:
         finally:
             steps.close()
             if incoming is not None:
-                incoming.response.close()
+                incoming.body.close()
 
 
 class AsyncRunner:
@@ -242,26 +270,34 @@ class AsyncRunner:
             return await self._together(effect.steps)
         if isinstance(effect, Read):
             with reported(effect.incoming.response.request):
-                return await anext(effect.incoming.chunks, None)
+                return await effect.incoming.body.readinto(effect.room)
         if isinstance(effect, Give):
             raise TypeError("an operation that gives values is made with streams.streamed")
         request = prepared(self.http, effect.request)
         with reported(request):
             if isinstance(effect, Send):
                 return await self.http.send(request)
-            response = await self.http.send(request, stream=True)
-            if isinstance(effect, Open) and response.status_code < 400:
-                return Incoming(response, response.aiter_bytes())
+            incoming = await self._opened(request)
+            return incoming if isinstance(effect, Open) else await self._saved(incoming, effect.sink)
+
+    async def _opened(self, request: httpx.Request) -> Incoming:
+        response = await self.http.send(request, stream=True)
+        if response.status_code >= 400:
             try:
-                if response.status_code >= 400 or isinstance(effect, Open):
-                    await response.aread()
-                    return response if isinstance(effect, Save) else Incoming(response, None)
-                effect.sink.begin(response)
-                async for chunk in response.aiter_bytes():  # chunks of some KiB into the page cache
-                    effect.sink.write(chunk)
-                return response
+                await response.aread()
             finally:
                 await response.aclose()
+        return Incoming(response, AsyncHttpxBody(response))
+
+    async def _saved(self, incoming: Incoming, sink: Sink) -> httpx.Response:
+        try:
+            if incoming.response.status_code < 400:
+                sink.begin(incoming.response)
+                while count := await incoming.body.readinto(sink.room()):
+                    sink.filled(count)  # a block at the most into the page cache
+            return incoming.response
+        finally:
+            await incoming.body.aclose()
 
     async def _together(self, steps: Sequence[Steps[Any]]) -> list[Any]:
         slots = asyncio.Semaphore(PARALLEL)
@@ -294,7 +330,7 @@ class AsyncRunner:
         finally:
             steps.close()
             if incoming is not None:
-                await incoming.response.aclose()
+                await incoming.body.aclose()
 
 
 def prepared(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:

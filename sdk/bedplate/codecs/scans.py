@@ -30,6 +30,7 @@ from bedplate.errors import InternalError
 KEY, VECTOR = "key", "vector"
 SCAN_COLUMNS = (KEY, VECTOR)
 _CONTINUATION = 0xFFFFFFFF
+_PREFIX_BYTES = 8
 _END_BYTES = 8
 _ALIGNMENT = 8
 _SMALL_BYTES = 1 << 16
@@ -191,75 +192,82 @@ def scan_batch_to_arrow(batch: ScanBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 class ScanDecoder:
-    """Decodes a scan from chunks of any size; bytes are copied once, into the batch they end in."""
+    """Decodes a scan read into memory of its own: a byte lies in its batch as soon as it has come.
+
+    Attributes:
+        info: the state of the space, once its head has come.
+        ended: whether all has come.
+    """
 
     def __init__(self) -> None:
         self.info: ScanInfo | None = None
         self.ended = False
         self._schema: pa.Schema | None = None
         self._row = 0
-        self._prefix = bytearray()
-        self._message: NDArray[np.uint8] | None = None
+        self._message = np.empty(_PREFIX_BYTES, np.uint8)
         self._metadata_bytes = 0
         self._filled = 0
 
     def feed(self, chunk: bytes | memoryview) -> Iterator[ScanBatch]:
-        """The batches that ``chunk`` completes.
+        """The batches that ``chunk`` completes. Raises what :meth:`filled` raises."""
+        rest = memoryview(chunk)
+        while len(rest):
+            room = self.room()
+            count = min(len(rest), len(room))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            yield from self.filled(count)
+
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty. What follows the end is passed over."""
+        return self._message.data[self._filled :]
+
+    def filled(self, count: int) -> Iterator[ScanBatch]:
+        """The batch that the first ``count`` bytes of the room complete, if they do.
 
         Raises:
             InternalError: the bytes are no scan.
         """
-        rest = memoryview(chunk)
-        while len(rest) and not self.ended:
-            if self._message is None:
-                rest = self._read_prefix(rest)
-                continue
-            count = min(len(rest), len(self._message) - self._filled)
-            self._message[self._filled : self._filled + count] = np.frombuffer(rest[:count], np.uint8)
-            self._filled += count
-            rest = rest[count:]
-            if self._filled == len(self._message):
-                yield from self._complete()
-
-    def _read_prefix(self, rest: memoryview) -> memoryview:
-        wanted = 8 - len(self._prefix)
-        self._prefix += rest[:wanted]
-        if len(self._prefix) == 8:
-            mark, size = struct.unpack("<II", self._prefix)
-            if mark != _CONTINUATION or size > _METADATA_BYTES_MAX:
-                raise InternalError("The answer is no Arrow stream; is there a proxy that changes answers?")
-            self.ended = size == 0
-            self._grow(8 + size, bytes(self._prefix))
-            self._metadata_bytes = size
-            self._prefix.clear()
-            if self.ended:
-                self._message = None
-        return rest[wanted:]
-
-    def _grow(self, size: int, known: bytes | NDArray[np.uint8]) -> None:
-        message = np.empty(size, np.uint8)
-        message[: len(known)] = np.frombuffer(known, np.uint8)
-        self._message, self._filled = message, len(known)
-
-    def _complete(self) -> Iterator[ScanBatch]:
-        message = self._message
-        assert message is not None  # only called when there is one
-        head = 8 + self._metadata_bytes
-        if len(message) == head:
+        if self.ended:
+            return
+        self._filled += count
+        if self._filled < len(self._message):
+            return
+        if self._filled == _PREFIX_BYTES:
+            self._prefix_came()
+        elif self._filled > _PREFIX_BYTES + self._metadata_bytes or not self._metadata_came():
+            message, self._message, self._filled = self._message, np.empty(_PREFIX_BYTES, np.uint8), 0
             try:
-                body = body_length(message[8:head].tobytes())
-            except struct.error as error:
-                raise InternalError("The answer is no Arrow stream; a message of it is garbled.") from error
-            if not 0 <= body <= _BODY_BYTES_MAX:
-                raise InternalError(f"The answer is no Arrow stream; a message of it has {body} bytes.")
-            if body:
-                self._grow(head + body, message)
-                return
-        self._message = None
+                yield from self._decode(message)
+            except (pa.ArrowException, OSError) as error:
+                raise InternalError(f"The answer is no Arrow stream: {error}.") from error
+
+    def _prefix_came(self) -> None:
+        mark, size = struct.unpack("<II", self._message.data)
+        if mark != _CONTINUATION or size > _METADATA_BYTES_MAX:
+            raise InternalError("The answer is no Arrow stream; is there a proxy that changes answers?")
+        self.ended = size == 0
+        self._metadata_bytes = size
+        if self.ended:
+            self._filled = 0
+        else:
+            self._grow(size)
+
+    def _metadata_came(self) -> bool:
+        """Whether a body follows them."""
         try:
-            yield from self._decode(message)
-        except (pa.ArrowException, OSError) as error:
-            raise InternalError(f"The answer is no Arrow stream: {error}.") from error
+            body = body_length(self._message[_PREFIX_BYTES:].tobytes())
+        except struct.error as error:
+            raise InternalError("The answer is no Arrow stream; a message of it is garbled.") from error
+        if not 0 <= body <= _BODY_BYTES_MAX:
+            raise InternalError(f"The answer is no Arrow stream; a message of it has {body} bytes.")
+        self._grow(body)
+        return body > 0
+
+    def _grow(self, count: int) -> None:
+        longer = np.empty(self._filled + count, np.uint8)
+        longer[: self._filled] = self._message
+        self._message = longer
 
     def _decode(self, message: NDArray[np.uint8]) -> Iterator[ScanBatch]:
         source = pa.py_buffer(message)
