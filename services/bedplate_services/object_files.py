@@ -15,8 +15,7 @@ from bedplate.errors import NotFound, RangeNotSatisfiable
 from bedplate_services.streams import Chunk, ahead
 from bedplate_store.objects import ObjectStore
 
-_CHUNK_BYTES = 1 << 20
-_REMOTE_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 4 << 20
 _PAGE_BYTES = 4096
 _RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
 
@@ -74,8 +73,8 @@ def _chunks(objects: ObjectStore, key: str, wanted: range) -> Iterator[list[Chun
     if path is not None and len(wanted):
         yield from _mapped(path, wanted)
         return
-    for start in range(wanted.start, wanted.stop, _REMOTE_CHUNK_BYTES):
-        yield [objects.get_range(key, start, min(_REMOTE_CHUNK_BYTES, wanted.stop - start))]
+    for start in range(wanted.start, wanted.stop, _CHUNK_BYTES):
+        yield [objects.get_range(key, start, min(_CHUNK_BYTES, wanted.stop - start))]
 
 
 def _mapped(path: Path, wanted: range) -> Iterator[list[Chunk]]:
