@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from bedplate.errors import InternalError
 from bedplate.stored_vectors import Storage
 from bedplate.wire.registry import Dtype, KeyType
-from bedplate_store.key_index import KeyIndex, as_table, fill, index_bytes, wants_index
+from bedplate_store.key_index import KeyIndex, Layout, wants_index
+from bedplate_store.key_index_building import index_of
 from bedplate_store.keys import Column, Int64Column, StringColumn, StringKeys
 from bedplate_store.mapping import map_file, sha256_file
 from bedplate_store.objects import ObjectStore
 
 SEGMENTS_PREFIX = "segments/"
 MANIFEST = "manifest.json"
-KEY_INDEX = "key_index"
+KEY_INDEX = "key_hash"
 _FORMAT = "bedplate-segment"
 _FORMAT_VERSION = 1
 
@@ -129,17 +130,14 @@ def read_column(path: Path | None, rows: int, key_type: KeyType, index_path: Pat
     column = column_of(map_or_empty(path), rows, key_type)
     if index_path is None or not isinstance(column, Int64Column):
         return column
-    table = as_table(map_file(index_path, "random"))
-    return Int64Column(column.values, KeyIndex(table, column.values))
+    return Int64Column(column.values, KeyIndex(map_file(index_path, "random"), column.values))
 
 
 def index_bytes_of(column: Column) -> memoryview | None:
     """The file of a key column's index; None: it has none."""
     if not isinstance(column, Int64Column) or not wants_index(column.values):
         return None
-    data = np.empty(index_bytes(len(column)), np.uint8)
-    fill(as_table(data), column.values)
-    return data.data
+    return index_of(column.values).data
 
 
 def write_index(keys_path: Path, path: Path) -> FileInfo | None:
@@ -147,8 +145,8 @@ def write_index(keys_path: Path, path: Path) -> FileInfo | None:
     keys = map_file(keys_path, "sequential").view("<i8")
     if not wants_index(keys):
         return None
-    data = np.memmap(path, np.uint8, "w+", shape=(index_bytes(len(keys)),))
-    fill(as_table(data), keys)
+    data = np.memmap(path, np.uint8, "w+", shape=(Layout.of(len(keys)).bytes,))
+    index_of(keys, data)
     data.flush()
     return FileInfo(data.nbytes, sha256_file(path))
 
