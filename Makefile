@@ -6,10 +6,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test test-all engines check lint types imports format bench peers images locks clean
+.PHONY: help install demo up test test-all test-gpu-image engines check lint types imports format bench peers images locks clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bedplate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -31,6 +31,9 @@ test: $(STAMP) ## all tests, on every engine that is here (make engines)
 
 test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine or tool
 	BEDPLATE_REQUIRE_SERVERS=$(or $(ENGINES),all) $(BIN)/python -m pytest
+
+test-gpu-image: $(STAMP) ## install what the image worker-gpu holds (downloads 3.7 GB, takes 8 GB for a while) and run a platform of it
+	BEDPLATE_TEST_GPU_IMAGE=1 $(BIN)/python -m pytest tests/images/test_install_models.py -k gpu
 
 engines: $(STAMP) ## which servers and tools the tests find here, and what installs the others
 	@$(BIN)/python -m tests.engines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,13 +14,16 @@ from bedplate.errors import Unavailable
 from bedplate.wire.common import WireModel
 from bedplate.wire.registry import Role
 from bedplate.wire.serving import Endpoints
+from bedplate_services import problems
 from bedplate_services.auth import Caller
 from bedplate_services.composition import Platform
 from bedplate_services.draining import Draining
+from bedplate_services.logging import get_logger
 from bedplate_services.openapi import problem_responses
 from bedplate_services.routes.common import House
 
 router = APIRouter(tags=["platform"])
+_log = get_logger(__name__)
 _METRICS = {"type": "string", "description": "one line a metric and set of labels, as Prometheus scrapes it"}
 
 
@@ -69,10 +72,20 @@ def health_routes(check: Callable[[], None], draining: Draining) -> APIRouter:
     async def healthz() -> Health:
         return Health(status="alive")
 
-    @health.get("/readyz", summary="The service can answer its requests", responses=problem_responses(503))
-    def readyz() -> Health:
-        refuse_if_draining(draining)
-        check()
+    @health.get(
+        "/readyz",
+        summary="The service can answer its requests",
+        response_model=Health,
+        responses=problem_responses(503),
+    )
+    def readyz(request: Request) -> Health | Response:
+        try:
+            refuse_if_draining(draining)
+            check()
+        except Unavailable as missing:
+            # A process that starts or ends is asked every few seconds, and has not failed.
+            _log.info("not ready", reason=missing.detail, cause=missing.__cause__ and str(missing.__cause__))
+            return problems.response(missing, request.scope)
         return Health(status="ready")
 
     @health.get(

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from bedplate.errors import Unavailable
 from bedplate_services import api, inference
@@ -69,6 +71,19 @@ def test_a_living_process_says_so_without_a_token(start: Start, service: str) ->
     assert (response.status_code, response.json()) == (200, {"status": "alive"})
 
 
+def test_what_the_driver_said_is_for_the_log_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = start("api")
+
+    def away() -> None:
+        raise OperationalError("SELECT", {}, Exception("connection to 10.0.0.1 refused"))
+
+    monkeypatch.setattr(client.house.registry, "check_revision", away)  # type: ignore[attr-defined]
+    with capture_logs() as logs:
+        assert _unavailable(client) == "The registry database does not answer."
+    [told] = [each for each in logs if each["event"] == "not ready"]
+    assert "connection to 10.0.0.1 refused" in told["cause"]
+
+
 def test_the_api_becomes_ready_when_databases_are_migrated_and_what_others_serve_is_open(
     start: Start,
 ) -> None:
@@ -80,7 +95,11 @@ def test_the_api_becomes_ready_when_databases_are_migrated_and_what_others_serve
         database = getattr(house, name)
         with database.engine.begin() as connection:
             connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
-        assert name in _unavailable(client)
+        with capture_logs() as logs:
+            assert name in _unavailable(client)
+        [told] = [each for each in logs if each["event"] == "not ready"]
+        assert (told["log_level"], name in told["reason"]) == ("info", True)
+        assert "request failed" not in [each["event"] for each in logs]
         with database.engine.begin() as connection:
             connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
     house.readers.looked.clear()
