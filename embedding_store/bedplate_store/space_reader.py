@@ -6,9 +6,8 @@ Shapes: n keys, Q queries, K results, d the dimension.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,10 @@ from bedplate_store.segments import Segment, VectorArray, validate_vectors
 from bedplate_store.spaces import SpaceKey
 
 K_MAX = 1000
+_FIRST_ROW = np.array(0)  # an array: NumPy takes longer over a scalar
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
+class LookupResult(NamedTuple):
     """``vectors`` [n, d] as asked for belong to the keys in order; zeros where not ``found`` [n]."""
 
     found: NDArray[np.bool_]
@@ -40,8 +39,7 @@ class LookupResult:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """The best K of each query, best first.
 
     Attributes:
@@ -97,6 +95,7 @@ class SpaceReader:
         self.overlay = overlay
         self.digests = digests
         self._base_rows = 0 if base is None else base.info.rows
+        self._unwritten = len(overlay) == 0
         self._living = None if overlay.base_living is None else RowSelection.of(overlay.base_living)
         self._written = flat_rows(overlay.vectors, metric, self.storage)
         self._newest = RowSelection.of(overlay.living)
@@ -110,7 +109,7 @@ class SpaceReader:
             KeyTypeMismatch: the keys are not of the space's type.
         """
         rows = self._find(parse_keys(keys, self.key_type))
-        found = rows >= 0
+        found = rows >= _FIRST_ROW
         vectors = self.storage.decode(self._stored(rows, found), dtype)
         return LookupResult(found, vectors, self.snapshot, self.sequence)
 
@@ -191,7 +190,7 @@ class SpaceReader:
 
     def _find(self, keys: Keys) -> NDArray[np.int64]:
         rows = np.full(len(keys), -1, np.int64) if self.base is None else self.base.find(keys)
-        if len(self.overlay) == 0:
+        if self._unwritten:
             return rows
         slots = self.overlay.find(keys)
         newer = np.where(slots >= 0, slots + self._base_rows, -1)
@@ -200,7 +199,7 @@ class SpaceReader:
     def _stored(self, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> StoredRows:
         base = self.base
         # Within bounds by construction; to say "clip" spares NumPy a buffer, and a third of the time.
-        if base is not None and len(self.overlay) == 0 and found.all():
+        if base is not None and self._unwritten and np.count_nonzero(found) == len(found):
             return base.vectors.take(rows, axis=0, mode="clip")
         # Clipped rows belong to the overlay or to nobody, and are overwritten below.
         vectors: StoredRows = (
@@ -265,7 +264,7 @@ class SpaceReader:
     ) -> SearchResult:
         listed: NDArray[np.int64] | list[list[str | None]]
         base = self.base
-        if base is not None and not isinstance(base.keys, StringKeys) and len(self.overlay) == 0:
+        if base is not None and not isinstance(base.keys, StringKeys) and self._unwritten:
             # The usual answer to a single query, in one call: microseconds count beside FAISS's twenty.
             plain = base.keys.take(rows, mode="clip") if self._base_rows else np.full(rows.shape, -1)
             if some_lack(rows, rows.shape[1]):
@@ -284,7 +283,7 @@ class SpaceReader:
 
     def _keys(self, rows: NDArray[np.int64]) -> Keys:
         """The keys of ``rows`` [n], all of which exist."""
-        if self.base is not None and len(self.overlay) == 0:
+        if self.base is not None and self._unwritten:
             return take(self.base.keys, rows)
         above = rows >= self._base_rows
         newer = self.overlay.keys_at(rows[above] - self._base_rows)

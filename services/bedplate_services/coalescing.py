@@ -65,8 +65,7 @@ class SearchableByKey(Searchable, Protocol):
     ) -> SearchResult: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     queries: Queries
     done: Done
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +35,7 @@ class Lookable(Protocol):
     def lookup(self, keys: NDArray[np.int64], dtype: VectorDtype | None = None) -> LookupResult: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     reader: Lookable
     keys: NDArray[np.int64]
     dtype: VectorDtype
