@@ -15,8 +15,28 @@ COPY deploy/locks/build.txt deploy/locks/build.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m pip install --no-cache-dir --require-hashes --only-binary :all: --requirement deploy/locks/build.txt
 
-# Bedplate itself.
-FROM tools AS wheel
+FROM tools AS packages
+COPY deploy/install.sh deploy/install.sh
+
+# One environment for each lock; a new commit of Bedplate makes none of them anew.
+FROM packages AS packages-api
+COPY deploy/locks/api.txt deploy/locks/api.txt
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh /opt/bedplate --require-hashes --requirement deploy/locks/api.txt
+
+FROM packages AS packages-cpu
+ENV UV_TORCH_BACKEND=cpu
+COPY deploy/locks/cpu.txt deploy/locks/cpu.txt
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh /opt/bedplate --require-hashes --requirement deploy/locks/cpu.txt
+
+FROM packages AS packages-gpu
+COPY deploy/locks/gpu.txt deploy/locks/gpu.txt
+RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
+    deploy/install.sh /opt/bedplate --require-hashes --requirement deploy/locks/gpu.txt
+
+# Bedplate itself, in an environment of the same place: laid over the packages, it is a layer of a few megabytes.
+FROM packages AS bedplate
 COPY pyproject.toml README.md LICENSE ./
 COPY sdk sdk
 COPY modeling modeling
@@ -24,41 +44,19 @@ COPY registry registry
 COPY embedding_store embedding_store
 COPY workers workers
 COPY services services
-RUN python -m hatchling build --target wheel --directory /dist
-
-# One environment for each lock.
-FROM tools AS packages
-COPY deploy/install.sh deploy/install.sh
-COPY --from=wheel /dist /dist
-
-FROM packages AS packages-api
-COPY deploy/locks/api.txt deploy/locks/api.txt
-RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
-    deploy/install.sh deploy/locks/api.txt /opt/bedplate /dist/*.whl
-
-FROM packages AS packages-cpu
-ENV UV_TORCH_BACKEND=cpu
-COPY deploy/locks/cpu.txt deploy/locks/cpu.txt
-RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
-    deploy/install.sh deploy/locks/cpu.txt /opt/bedplate /dist/*.whl
-
-FROM packages AS packages-gpu
-COPY deploy/locks/gpu.txt deploy/locks/gpu.txt
-RUN --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
-    deploy/install.sh deploy/locks/gpu.txt /opt/bedplate /dist/*.whl
+RUN python -m hatchling build --target wheel --directory /dist \
+    && deploy/install.sh /opt/bedplate --no-deps --no-index /dist/*.whl
 
 # What all images share. Nothing below writes outside /tmp, /var/cache/bedplate and /var/spool/bedplate, so that the root
 # file system may be read-only; no package manager for Python is left, and the base image has no compiler.
 FROM ${PYTHON_IMAGE} AS runtime
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-ARG CREATED=unknown
+ARG PYTHON_IMAGE
 LABEL org.opencontainers.image.vendor="Bedplate" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 RUN python -m pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
+    && python -c "import ensurepip, shutil; shutil.rmtree(ensurepip.__path__[0])" \
     && groupadd --gid 10001 bedplate \
     && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin bedplate \
     && install --directory --owner bedplate --group bedplate --mode 0750 \
@@ -85,6 +83,8 @@ FROM runtime AS api
 LABEL org.opencontainers.image.title="bedplate-api" \
       org.opencontainers.image.description="Bedplate: API of registry and store, reconciler, store node, migrations"
 COPY --from=packages-api /opt/bedplate /opt/bedplate
+COPY --from=bedplate /opt/bedplate/lib /opt/bedplate/lib
+COPY --from=bedplate /opt/bedplate/bin/bedplate /opt/bedplate/bin/bedplate
 EXPOSE 8700
 CMD ["bedplate_services.api"]
 
@@ -92,6 +92,8 @@ FROM runtime AS inference
 LABEL org.opencontainers.image.title="bedplate-inference" \
       org.opencontainers.image.description="Bedplate: inference service, on CPUs"
 COPY --from=packages-cpu /opt/bedplate /opt/bedplate
+COPY --from=bedplate /opt/bedplate/lib /opt/bedplate/lib
+COPY --from=bedplate /opt/bedplate/bin/bedplate /opt/bedplate/bin/bedplate
 EXPOSE 8701
 CMD ["bedplate_services.inference"]
 
@@ -99,14 +101,18 @@ FROM runtime AS worker-cpu
 LABEL org.opencontainers.image.title="bedplate-worker-cpu" \
       org.opencontainers.image.description="Bedplate: Celery worker, on CPUs"
 COPY --from=packages-cpu /opt/bedplate /opt/bedplate
+COPY --from=bedplate /opt/bedplate/lib /opt/bedplate/lib
+COPY --from=bedplate /opt/bedplate/bin/bedplate /opt/bedplate/bin/bedplate
 CMD ["bedplate_workers"]
 
-# CUDA comes with the wheels; the driver comes from the node, through NVIDIA's container runtime.
+# CUDA comes with the wheels; the driver comes from the node, through NVIDIA's container runtime. Which GPUs a container
+# sees is for whoever starts it to say: an image that asks for all would take what Kubernetes gave to others.
 FROM runtime AS worker-gpu
 LABEL org.opencontainers.image.title="bedplate-worker-gpu" \
       org.opencontainers.image.description="Bedplate: Celery worker and inference service, on NVIDIA GPUs"
 COPY --from=packages-gpu /opt/bedplate /opt/bedplate
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+COPY --from=bedplate /opt/bedplate/lib /opt/bedplate/lib
+COPY --from=bedplate /opt/bedplate/bin/bedplate /opt/bedplate/bin/bedplate
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     BEDPLATE_DEVICE=cuda
 CMD ["bedplate_workers"]

@@ -62,8 +62,9 @@ peers: $(STAMP) ## the same work on Redis, PostgreSQL, Chroma, Qdrant's engine, 
 
 images: ## build the four container images (docs/images.md); TARGETS="api inference", ENGINE=podman, BUILD_OPTIONS="--secret ..."
 	@set -e; for target in $(or $(TARGETS),api inference worker-cpu worker-gpu); do \
-	    $(or $(ENGINE),docker) build --target $$target --build-arg VERSION=$(VERSION) \
-	        --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
+	    $(or $(ENGINE),docker) build --target $$target \
+	        --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
+	        --label org.opencontainers.image.created=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
 	        --tag bedplate-$$target:$(VERSION) $(BUILD_OPTIONS) .; done
 
 locks: $(STAMP) ## deploy/locks: what the images hold, by hash; TORCH_WHEELS=DIR has PyTorch's CPU build, UPGRADE=1 the newest

@@ -1,14 +1,13 @@
 #!/bin/sh
-# What an image holds, in a virtual environment without pip: exactly the packages of a lock, and Bedplate's wheel.
+# A virtual environment without pip, of wheels alone: what an image holds below /opt/bedplate.
 #
-#   deploy/install.sh deploy/locks/api.txt /opt/bedplate /dist/bedplate-*.whl
+#   deploy/install.sh /opt/bedplate --require-hashes --requirement deploy/locks/api.txt
+#   deploy/install.sh /opt/bedplate --no-deps --no-index /dist/bedplate-*.whl
 #
 # Needs uv; `UV_TORCH_BACKEND=cpu` has it take PyTorch's CPU build, which the lock `cpu` names, from PyTorch's own index.
 set -eu
-lock=$1 environment=$2 wheel=$3
+environment=$1
+shift
 
 uv venv --python python3 --no-python-downloads "$environment"
-set -- uv pip install --python "$environment/bin/python" --no-cache --compile-bytecode --link-mode copy
-"$@" --require-hashes --only-binary :all: --requirement "$lock"
-"$@" --no-deps --no-index "$wheel"
-uv pip check --python "$environment/bin/python"
+uv pip install --python "$environment/bin/python" --no-cache --compile-bytecode --link-mode copy --only-binary :all: "$@"

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.images.installed import READ_ONLY_ROOT, Installed, Volumes, build_wheel, install
+from tests.images.installed import READ_ONLY_ROOT, Installed, Volumes, build_bedplate, install
 
-MODEL_IMAGES = ["cpu", *(["gpu"] if os.environ.get("BEDPLATE_TEST_GPU_IMAGE") else [])]
+MODEL_IMAGES = ["worker-cpu", *(["worker-gpu"] if os.environ.get("BEDPLATE_TEST_GPU_IMAGE") else [])]
 
 
 @pytest.fixture(scope="session")
 def built() -> Iterator[Path]:
-    """A directory with Bedplate's wheel and the tools that install it."""
+    """A directory with what all images share, and the tools that install the rest."""
     # Not below pytest's own directories: it is large, and those are kept.
     with tempfile.TemporaryDirectory(prefix="bedplate-image-") as scratch:
         folder = Path(scratch)
-        build_wheel(folder)
+        build_bedplate(folder)
         yield folder
 
 
@@ -32,7 +32,7 @@ def api_image(built: Path) -> Installed:
 @pytest.fixture(scope="session", params=MODEL_IMAGES)
 def model_image(request: pytest.FixtureRequest, built: Path) -> Installed:
     """What runs models: the CPU's, and with BEDPLATE_TEST_GPU_IMAGE the GPU's as well."""
-    variables = request.getfixturevalue("cpu_torch") if request.param == "cpu" else {}
+    variables = request.getfixturevalue("cpu_torch") if request.param == "worker-cpu" else {}
     return install(request.param, built, variables)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ class Installed:
     """The environment of an image.
 
     Attributes:
-        environment: what is /opt/bedplate there.
+        environment: what is /opt/bedplate there; its last part is the image's name.
     """
 
     environment: Path
@@ -126,18 +127,36 @@ class Installed:
         return Running(process, log)
 
 
-def build_wheel(folder: Path) -> None:
-    """Bedplate's wheel in ``folder``/dist, by the tools that the images are built with in ``folder``/base."""
+def build_bedplate(folder: Path) -> None:
+    """The stage ``bedplate`` in ``folder``/bedplate, by the images' own tools, in ``folder``/base."""
     subprocess.run([sys.executable, "-m", "venv", folder / "base"], check=True)
-    for line in read_stages()["wheel"].values("RUN"):
-        _run_step(line, folder, {"/dist": folder / "dist"}, {})
+    for line in read_stages()["bedplate"].values("RUN"):
+        _run_step(line, folder, {"/dist": folder / "dist", "/opt/bedplate": folder / "bedplate"}, {})
 
 
-def install(name: str, folder: Path, variables: Mapping[str, str]) -> Installed:
-    """What the stage ``packages-NAME`` installs, in ``folder``/NAME; ``variables``: more for its step."""
-    places = {"/dist": folder / "dist", "/opt/bedplate": folder / name}
-    _run_step(read_stages()[f"packages-{name}"].values("RUN")[-1], folder, places, variables)
-    return Installed(folder / name)
+def install(stage: str, folder: Path, variables: Mapping[str, str]) -> Installed:
+    """What the image ``stage`` holds, in ``folder``/stage. ``variables``: where to find packages."""
+    made = folder / stage
+    packages, *itself = read_stages()[stage].values("COPY")
+    source = packages.removeprefix("--from=").split()[0]
+    _run_step(read_stages()[source].values("RUN")[-1], folder, {"/opt/bedplate": made}, variables)
+    for copied in itself:
+        name, place, target = copied.removeprefix("--from=").split()
+        _lay_over(_placed(place, folder / name), _placed(target, made))
+    _run_step(f"uv pip check --python {made}/bin/python", folder, {}, {})
+    return Installed(made)
+
+
+def _placed(path: str, environment: Path) -> Path:
+    return environment / Path(path).relative_to("/opt/bedplate")
+
+
+def _lay_over(source: Path, target: Path) -> None:
+    """As ``COPY`` does: the files of a directory among those that are there, or a file."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
 
 
 def _run_step(line: str, folder: Path, places: Mapping[str, Path], variables: Mapping[str, str]) -> None:

@@ -14,6 +14,10 @@ import pytest
 import yaml
 from tests.images.dockerfile import ROOT, TARGETS, read_stages
 
+from bedplate_services import serve
+from bedplate_services.settings import Settings
+from bedplate_workers.settings import WorkerSettings
+
 Services = dict[str, dict[str, Any]]
 OURS = {"migrations", "provisioning", "api", "inference", "worker", "reconciler"}
 ONCE = {"migrations", "provisioning"}
@@ -93,6 +97,23 @@ def test_our_services_run_the_images_as_they_are_meant_to(services: Services, na
 def test_our_services_get_settings_that_there_are(services: Services, name: str) -> None:
     documented = set(re.findall(r"^\| `(BEDPLATE_\w+)` \|", (ROOT / "docs/settings.md").read_text(), re.M))
     assert set(services[name]["environment"]) <= documented
+
+
+def seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_images_are_built_here_and_not_pulled(services: Services, name: str) -> None:
+    assert services[name]["pull_policy"] == "build"
+
+
+def test_every_service_has_the_time_that_it_takes_to_stop(services: Services) -> None:
+    drains = Settings.model_fields["drain_seconds"].default + serve.GRACE_SECONDS
+    stops = WorkerSettings.model_fields["stop_seconds"].default
+    graces = {name: seconds(service["stop_grace_period"]) for name, service in services.items()}
+    assert min(graces[name] for name in OURS) > max(drains, stops)
+    assert all(grace > 10 for grace in graces.values()), "Compose's own 10 s are few to write a database down"
 
 
 def test_volumes_are_those_that_are_defined(compose: dict[str, Any], services: Services) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,16 +11,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from deploy.lock import BUILD
 from tests.images.dockerfile import ROOT, TARGETS, Stage, read_stages
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
-LABELS = ("title", "description", "vendor", "licenses", "version", "revision", "created")
+LABELS = ("title", "description", "vendor", "licenses", "version", "base.name")
 COMMANDS = {
     "api": "bedplate_services.api",
     "inference": "bedplate_services.inference",
     "worker-cpu": "bedplate_workers",
     "worker-gpu": "bedplate_workers",
 }
+OVERLAID = ("/opt/bedplate/lib", "/opt/bedplate/bin/bedplate")
 LOCKS = {"api": "api", "inference": "cpu", "worker-cpu": "cpu", "worker-gpu": "gpu"}
 
 
@@ -83,15 +86,31 @@ def test_images_install_nothing_but_what_their_lock_names(target: Stage, stages:
     assert [
         run for run in target.values("RUN") if re.search(r"\b(apt|apk|pip3? install|curl|wget)", run)
     ] == []
-    [copied] = target.values("COPY")
-    source = re.fullmatch(r"--from=(\S+) /opt/bedplate /opt/bedplate", copied)
-    assert source is not None, copied
-    install = stages[source[1]].values("RUN")[-1]
-    assert f"deploy/install.sh deploy/locks/{LOCKS[target.name]}.txt /opt/bedplate" in install
+    packages, *itself = target.values("COPY")
+    assert packages == f"--from=packages-{LOCKS[target.name]} /opt/bedplate /opt/bedplate"
+    lock = f"--require-hashes --requirement deploy/locks/{LOCKS[target.name]}.txt"
+    install = stages[f"packages-{LOCKS[target.name]}"].values("RUN")[-1]
+    assert install.endswith(f"deploy/install.sh /opt/bedplate {lock}")
+    assert itself == [f"--from=bedplate {place} {place}" for place in OVERLAID]
+    assert stages["bedplate"].values("RUN")[-1].endswith("/opt/bedplate --no-deps --no-index /dist/*.whl")
+
+
+def test_packages_are_installed_before_anything_of_ours_is_looked_at(stages: dict[str, Stage]) -> None:
+    """A commit that changes no lock changes no layer but the last."""
+    for name in LOCKS.values():
+        read = " ".join(stages[f"packages-{name}"].values("COPY")).split()
+        assert set(read) == {f"deploy/locks/{lock}.txt" for lock in (BUILD, name)} | {"deploy/install.sh"}
+
+
+def test_pytorch_comes_from_where_the_lock_has_it(stages: dict[str, Stage]) -> None:
+    assert stages["packages-cpu"].pairs("ENV") == {"UV_TORCH_BACKEND": "cpu"}
+    assert stages["packages-gpu"].pairs("ENV") == {}
 
 
 def test_nothing_is_left_that_installs_packages(target: Stage) -> None:
-    assert "pip uninstall --yes --root-user-action=ignore setuptools wheel pip" in target.values("RUN")[0]
+    [run] = target.values("RUN")
+    assert "pip uninstall --yes --root-user-action=ignore setuptools wheel pip" in run
+    assert "shutil.rmtree(ensurepip.__path__[0])" in run, "it would bring pip back"
 
 
 def test_what_the_image_writes_lies_where_volumes_are_mounted(target: Stage) -> None:
@@ -126,4 +145,30 @@ def test_the_build_context_holds_what_is_copied(stages: dict[str, Stage]) -> Non
 
 def test_the_version_is_that_of_the_distribution(target: Stage) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"VERSION={version}" in target.values("ARG")
+    assert target.pairs("LABEL")["org.opencontainers.image.version"] == version
+    assert f"--tag bedplate-{target.name}:{version}" in make_images()
+
+
+def test_the_image_names_what_it_stands_on(target: Stage) -> None:
+    assert target.pairs("LABEL")["org.opencontainers.image.base.name"] == "${PYTHON_IMAGE}"
+    assert target.values("ARG") == ["PYTHON_IMAGE"]
+
+
+def test_what_changes_with_each_build_is_given_to_it_and_spoils_no_layer() -> None:
+    for label in ("revision", "created"):
+        assert f"--label org.opencontainers.image.{label}=" in make_images()
+
+
+def test_no_image_takes_gpus_that_it_was_not_given(target: Stage) -> None:
+    assert "NVIDIA_VISIBLE_DEVICES" not in target.pairs("ENV")
+
+
+def make_images() -> str:
+    """The script that builds the images, for each target."""
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    done = subprocess.run(
+        ["make", "--dry-run", "images"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    [targets] = re.findall(r"for target in ([\w -]+);", done.stdout)
+    return " ".join(done.stdout.replace("$target", target) for target in targets.split())
