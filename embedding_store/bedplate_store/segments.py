@@ -7,6 +7,7 @@ Shapes: n rows given, r rows stored, d the dimension.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,8 @@ __all__ = [
     "validate_vectors",
     "write_segment",
 ]
+
+_FEW_NUMBERS = 1 << 13  # one thread of BLAS takes so many
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,9 @@ def validate_vectors(vectors: Any, dim: int, dtype: Dtype = "float32") -> Vector
 
 
 def _all_finite(vectors: VectorArray) -> bool:
+    few = vectors.dtype == np.float32 and vectors.size <= _FEW_NUMBERS
+    if few and math.isfinite(np.vdot(vectors, vectors)):
+        return True  # so is each of them, told in a third of the time; where squares overflow we look closer
     if vectors.dtype != np.float16 or vectors.size == 0:
         return bool(np.isfinite(vectors).all())
     # Infinity and NaN have the largest exponent. 10,000 x 256: 0.2 ms where np.isfinite takes 2.4.

@@ -24,6 +24,9 @@ faiss: Any = typed_faiss
 THREADS: int = faiss.omp_get_max_threads()
 PARALLEL_FROM_QUERIES = 16
 """Waking a thread takes longer than a query."""
+faiss.cvar.distance_compute_blas_threshold = 1_000
+"""Numbers in a call's queries, 8 queries of 128 dimensions, from which FAISS compares them to all centroids
+or rows of a scan by one matrix product. It waits for 128,000 if it is not told."""
 _DECODED_ELEMENTS = 1 << 23
 _GATHERED_ROWS_MAX = 1 << 16
 _GATHERED_SHARE = 1 / 8
