@@ -30,7 +30,7 @@ Queries = NDArray[np.float32] | Keys
 
 _INLINE_SECONDS = 0.002
 """Calls that are shorter run on the event loop: a thread hop and the GIL's change of hands cost as much."""
-_INLINE_QUERIES = 15
+_INLINE_QUERIES = 32
 """The index searches so few by one thread (``bedplate_store.indexes``); waking others for a call on the loop,
 beside clients that want the cores as well, costs more than it gains. The rest follows in the next turn, and
 the answers to the first are on their way meanwhile."""

@@ -22,8 +22,10 @@ from bedplate_store.scoring import Rows, Scores, best, some_lack
 faiss: Any = typed_faiss
 
 THREADS: int = faiss.omp_get_max_threads()
-PARALLEL_FROM_QUERIES = 16
-"""Waking a thread takes longer than a query."""
+ALONE_QUERIES_MAX = 32
+"""One thread searches an index for so many: waking a second takes longer than some queries, and two of them
+spend a third more of the processors."""
+SCANS_ALONE_MAX = 15
 faiss.cvar.distance_compute_blas_threshold = 1_000
 """Numbers in a call's queries, 8 queries of 128 dimensions, from which FAISS compares them to all centroids
 or rows of a scan by one matrix product. It waits for 128,000 if it is not told."""
@@ -58,14 +60,22 @@ def selector(among: RowSelection) -> Any:
 
 
 def search_raw(
-    index: Any, queries_QD: NDArray[np.float32], k: int, metric: Metric, parameters: Any = None
+    index: Any,
+    queries_QD: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    parameters: Any = None,
+    alone_max: int = ALONE_QUERIES_MAX,
 ) -> tuple[Scores, Rows]:
-    """Search any FAISS index: scores [Q, K], higher is nearer, and rows; -inf and -1 where it found fewer."""
+    """Search any FAISS index: scores [Q, K], higher is nearer, and rows; -inf and -1 where it found fewer.
+
+    Up to ``alone_max`` queries are searched for by one thread.
+    """
     count = len(queries_QD)
     queries = np.ascontiguousarray(queries_QD, np.float32)
     scores = np.empty((count, k), np.float32)
     rows = np.empty((count, k), np.int64)
-    faiss.omp_set_num_threads(THREADS if count >= PARALLEL_FROM_QUERIES else 1)
+    faiss.omp_set_num_threads(THREADS if count > alone_max else 1)
     try:
         # What index.search does, without its checks, which cost as much as a search.
         index.search_c(
@@ -129,10 +139,10 @@ class FlatRows:
             among = None
         if among is not None and among.count <= min(_GATHERED_ROWS_MAX, _GATHERED_SHARE * len(self)):
             return self._search_few(queries_QD, k, among)
-        if self._half and among is None and len(queries_QD) >= PARALLEL_FROM_QUERIES:
+        if self._half and among is None and len(queries_QD) > SCANS_ALONE_MAX:
             return self._search_decoded(queries_QD, k)
         parameters = None if among is None else _selecting(among)
-        return search_raw(self.index, queries_QD, k, self.metric, parameters)
+        return search_raw(self.index, queries_QD, k, self.metric, parameters, SCANS_ALONE_MAX)
 
     def _search_few(
         self, queries_QD: NDArray[np.float32], k: int, among: RowSelection

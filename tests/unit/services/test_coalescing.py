@@ -112,7 +112,7 @@ def test_a_bad_query_spoils_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inline_seconds", "queries", "calls"), [(0.0, 100, [200, 200, 100]), (1000.0, 6, [12, 12, 6])]
+    ("inline_seconds", "queries", "calls"), [(0.0, 100, [200, 200, 100]), (1000.0, 13, [26, 26, 13])]
 )
 def test_a_call_has_a_largest_size(inline_seconds: float, queries: int, calls: list[int]) -> None:
     async def run() -> None:
@@ -159,17 +159,17 @@ def test_a_rest_that_more_comes_to_keeps_nobody_waiting() -> None:
             queue.submit(cast(SpaceReader, to), vectors(*firsts), 2, None, done)
 
         def more() -> None:  # runs between the call that leaves a rest and the one that takes it
-            assert answered == [1] * 15
+            assert answered == [1] * 32
             submit(reader, 3)
             submit(other, 4)
 
-        submit(reader, *[1.0] * 15)
+        submit(reader, *[1.0] * 32)
         submit(reader, 2)
         asyncio.get_running_loop().call_soon(more)
         for _ in range(3):  # turns of the loop
             await asyncio.sleep(0)
-        assert answered == [1] * 15 + [2, 3, 4]
-        assert [count for count, _, _ in reader.calls[1:]] == [15, 2]
+        assert answered == [1] * 32 + [2, 3, 4]
+        assert [count for count, _, _ in reader.calls[1:]] == [32, 2]
 
     asyncio.run(run())
 
