@@ -152,10 +152,11 @@ class Client(_Surface[SyncRunner]):
     ) -> None:
         connection = _connection(url, token, environment)
         options = _options(connection, timeout_seconds)
-        self._http = httpx.Client(transport=transport, **options)
+        tls = httpx.create_ssl_context()
+        self._http = httpx.Client(transport=transport, verify=tls, **options)
         self._direct: DirectConnections | None = None
         if transport is None:
-            self._direct = DirectConnections(connection.url, options["headers"], options["timeout"])
+            self._direct = DirectConnections(connection.url, options["headers"], options["timeout"], tls)
         super().__init__(SyncRunner(self._http, sleep, self._direct), connection)
 
     def close(self) -> None:

@@ -1,25 +1,29 @@
 """Connections of the client's own, for lookups and for whole spaces.
 
 What httpx does for every request costs more than a lookup itself, and what it does for every 64 KiB of an
-answer more than TCP. Only plain HTTP without a proxy between; everything else, and all of the asynchronous
-client, goes through httpx, with the same answers and errors. ``python -m benchmarks sdk bulk`` prints what it
-costs.
+answer more than TCP. Only without a proxy between; everything else, and all of the asynchronous client, goes
+through httpx, with the same answers and errors. ``python -m benchmarks sdk bulk`` prints what it costs.
 """
 
 from __future__ import annotations
 
 import select
+import ssl
 import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
 from bedplate.client.bodies import HttpxBody, SocketBody
 from bedplate.client.effects import Incoming, Request
+
+_Place: TypeAlias = tuple[str, str, int | None]
+"""Scheme, host and port of a server."""
 
 
 class DirectConnections:
@@ -29,29 +33,33 @@ class DirectConnections:
         base_url: of the platform.
         headers: sent with every request of :meth:`send`.
         timeout: of connecting and of reading, in seconds.
+        tls: which servers are trusted where the URL is ``https://``.
 
     Attributes:
-        hot: whether :meth:`send` may be used: the platform is reached by plain HTTP and without a proxy.
+        hot: whether :meth:`send` may be used: the platform is reached without a proxy.
     """
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str], timeout: httpx.Timeout, tls: ssl.SSLContext
+    ) -> None:
         address = urlsplit(base_url)
         self._base_url, self._prefix = base_url, address.path.rstrip("/")
         self._headers = dict(headers)
         self._timeout = timeout
-        self._platform = _Server(address.hostname or "", address.port, timeout)
-        self._servers = {(address.hostname or "", address.port): self._platform}
+        self._tls = tls
+        self._servers: dict[_Place, _Server] = {}
+        self._platform = self._server((address.scheme, address.hostname or "", address.port))
         self.hot = self.possible(base_url)
 
     @classmethod
     def possible(cls, url: str) -> bool:
-        """Whether the server is reached by plain HTTP and without a proxy, as the environment says."""
+        """Whether the server is reached without a proxy, as the environment says."""
         address = urlsplit(url)
-        host = address.hostname or ""
-        proxied = {"http", "all"} & urllib.request.getproxies().keys() and not urllib.request.proxy_bypass(
-            host
-        )
-        return address.scheme == "http" and not proxied
+        proxied = {address.scheme, "all"} & urllib.request.getproxies().keys()
+        return not proxied or bool(urllib.request.proxy_bypass(address.hostname or ""))
+
+    def _server(self, place: _Place) -> _Server:
+        return self._servers.setdefault(place, _Server(place, self._timeout, self._tls))
 
     def send(self, request: Request) -> httpx.Response:
         """The whole answer to a request whose URL is a path of the platform.
@@ -81,8 +89,7 @@ class DirectConnections:
         Raises:
             httpx.TransportError: nobody answers, or the connection broke.
         """
-        place = (request.url.host, request.url.port)
-        server = self._servers.setdefault(place, _Server(*place, self._timeout))
+        server = self._server((request.url.scheme, request.url.host, request.url.port))
         connection = server.connection()
         # As long as every byte is read here, none is to come packed.
         headers = {**request.headers, "accept-encoding": "identity"}
@@ -107,8 +114,8 @@ class DirectConnections:
 class _Server:
     """The connections to one server that nobody uses just now."""
 
-    def __init__(self, host: str, port: int | None, timeout: httpx.Timeout) -> None:
-        self._host, self._port, self._timeout = host, port, timeout
+    def __init__(self, place: _Place, timeout: httpx.Timeout, tls: ssl.SSLContext) -> None:
+        self._place, self._timeout, self._tls = place, timeout, tls
         self._idle: deque[HTTPConnection] = deque()
 
     def connection(self) -> HTTPConnection:
@@ -139,7 +146,11 @@ class _Server:
             connection.close()
 
     def _connected(self) -> HTTPConnection:
-        connection = HTTPConnection(self._host, self._port, timeout=self._timeout.connect)
+        scheme, host, port = self._place
+        seconds = self._timeout.connect
+        connection = HTTPConnection(host, port, timeout=seconds)
+        if scheme == "https":
+            connection = HTTPSConnection(host, port, timeout=seconds, context=self._tls)
         try:
             connection.connect()
         except TimeoutError as error:

@@ -128,7 +128,7 @@ def test_nobody_there(server: Any) -> None:
 
 def test_an_answer_that_does_not_come(server: Any) -> None:
     server.answer = (None, {}, 1.0, True)
-    direct = DirectConnections(server.url, {}, httpx.Timeout(0.05))
+    direct = DirectConnections(server.url, {}, httpx.Timeout(0.05), httpx.create_ssl_context())
     with pytest.raises(httpx.ReadTimeout):
         direct.send(Request("POST", "/v1/spaces/core@7/item/lookup", content=b"x"))
     direct.close()
@@ -148,7 +148,10 @@ def test_threads_do_not_share_a_connection_at_once(server: Any, client: Client) 
     ("url", "proxies", "possible"),
     [
         ("http://127.0.0.1:8700", {}, True),
-        ("https://bedplate.test", {}, False),
+        ("https://bedplate.test", {}, True),
+        ("https://bedplate.test", {"http_proxy": "http://proxy:3128"}, True),
+        ("https://bedplate.test", {"https_proxy": "http://proxy:3128"}, False),
+        ("https://bedplate.test", {"all_proxy": "http://proxy:3128"}, False),
         ("http://bedplate.test", {"http_proxy": "http://proxy:3128"}, False),
         ("http://bedplate.test", {"http_proxy": "http://proxy:3128", "no_proxy": "bedplate.test"}, True),
     ],
@@ -156,8 +159,9 @@ def test_threads_do_not_share_a_connection_at_once(server: Any, client: Client) 
 def test_where_it_is_used(
     monkeypatch: pytest.MonkeyPatch, url: str, proxies: dict[str, str], possible: bool
 ) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     for name, value in proxies.items():
         monkeypatch.setenv(name, value)
     assert DirectConnections.possible(url) is possible

@@ -120,7 +120,7 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def direct(server: Any) -> Iterator[DirectConnections]:
-    direct = DirectConnections("http://platform.test", {}, httpx.Timeout(5))
+    direct = DirectConnections("http://platform.test", {}, httpx.Timeout(5), httpx.create_ssl_context())
     yield direct
     direct.close()
 
@@ -165,7 +165,7 @@ def test_a_body_cut_short_is_noticed(server: Any, direct: DirectConnections, ans
 
 def test_a_server_that_falls_silent(server: Any) -> None:
     server.answers = [silent]
-    direct = DirectConnections(server.url, {}, httpx.Timeout(0.2))
+    direct = DirectConnections(server.url, {}, httpx.Timeout(0.2), httpx.create_ssl_context())
     with pytest.raises(httpx.ReadTimeout):
         read(direct, server.url)
     direct.close()
