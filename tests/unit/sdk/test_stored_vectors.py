@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ def test_decoding_is_what_the_format_says(dtype: Dtype, vectors: NDArray[np.floa
 
 @pytest.mark.parametrize("dtype", COMPRESSED)
 @given(vectors=VECTORS)
+@example(vectors=np.array([[62141.0] + [3509.0] * 31], np.float32))
 @settings(deadline=None)
 def test_numbers_move_by_a_share_of_the_largest_of_their_scale(
     dtype: Dtype, vectors: NDArray[np.float32]
@@ -68,10 +69,11 @@ def test_numbers_move_by_a_share_of_the_largest_of_their_scale(
     for start in range(0, storage.dim, width):
         part = slice(start, start + width)
         largest = np.abs(vectors[:, part]).max(axis=1, initial=0)
-        # Half a step, and for int4 a whole one: the number opposite to the largest has no code of its own.
+        # Half a step. For int4 the codes may reach to 0.8 of the largest number, whatever errs least: it loses
+        # 0.2, which are 1.6 steps, and the number opposite to it, which has 7 codes and not 8, 0.3.
         # 2^-8: the rounding of the scale; 2^-30 is the least scale.
         step = largest / (127 if dtype == "int8" else 8) * (1 + 2**-8) + 2.0**-30
-        share = 0.51 + 127 * 2**-9 if dtype == "int8" else 1.6
+        share = 0.51 + 127 * 2**-9 if dtype == "int8" else 2.4 + 5.6 * 2**-9
         assert (moved[:, part].max(axis=1, initial=0) <= share * step).all()
 
 
