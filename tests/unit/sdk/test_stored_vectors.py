@@ -69,8 +69,8 @@ def test_numbers_move_by_a_share_of_the_largest_of_their_scale(
     for start in range(0, storage.dim, width):
         part = slice(start, start + width)
         largest = np.abs(vectors[:, part]).max(axis=1, initial=0)
-        # Half a step. For int4 the codes may reach to 0.8 of the largest number, whatever errs least: it loses
-        # 0.2, which are 1.6 steps, and the number opposite to it, which has 7 codes and not 8, 0.3.
+        # Half a step. For int4 the codes may reach to 0.8 of the largest number alone: it loses 0.2, which
+        # are 1.6 steps, and the number opposite to it, which has 7 codes and not 8, 0.3.
         # 2^-8: the rounding of the scale; 2^-30 is the least scale.
         step = largest / (127 if dtype == "int8" else 8) * (1 + 2**-8) + 2.0**-30
         share = 0.51 + 127 * 2**-9 if dtype == "int8" else 2.4 + 5.6 * 2**-9
