@@ -110,6 +110,17 @@ def s3() -> Iterator[S3]:
     yield from _running(S3())
 
 
+@pytest.fixture(params=["filesystem", "redis", "rabbitmq"])
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of a broker of each kind: empty, and nobody else's."""
+    if request.param == "filesystem":
+        yield f"filesystem://{tmp_path / 'broker'}"
+        return
+    engine: Redis | RabbitMQ = request.getfixturevalue(request.param)
+    with engine.database() if isinstance(engine, Redis) else engine.virtual_host() as url:
+        yield url
+
+
 def _installed(tool: Tool) -> Path:
     try:
         return tool.find()

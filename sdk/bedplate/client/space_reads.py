@@ -94,11 +94,7 @@ def read(reference: str, known: in_place.Known, progress: Progress | None = None
     temporary = tempfile.TemporaryDirectory(prefix="bedplate-space-")
     folder = Path(temporary.name)
     yield from _fetch(files, folder, progress)
-    return (
-        yield from blocking(
-            lambda: SpaceData(files, partial(file_in, folder), directory=folder, temporary=temporary)
-        )
-    )
+    return (yield from blocking(lambda: SpaceData(files, partial(file_in, folder), temporary=temporary)))
 
 
 def download(reference: str, directory: Path, progress: Progress | None) -> Steps[SpaceData]:

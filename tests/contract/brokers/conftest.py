@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.engines import RabbitMQ, Redis
 
 from bedplate_store.outbox import WORK_TASK
 from bedplate_workers.app import create_app, send_task
@@ -98,23 +97,8 @@ class Place:
             each.kill()
 
 
-@pytest.fixture(params=["filesystem", "redis", "rabbitmq"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "filesystem":
-        made = Place(f"filesystem://{tmp_path / 'broker'}", redelivers=False, folder=tmp_path)
-        yield made
-        made.close()
-        return
-    engine: Redis | RabbitMQ = request.getfixturevalue(request.param)
-    with engine.database() if isinstance(engine, Redis) else engine.virtual_host() as url:
-        made = Place(url, redelivers=True, folder=tmp_path)
-        yield made
-        made.close()
-
-
 @pytest.fixture
-def place_on_redis(redis: Redis, tmp_path: Path) -> Iterator[Place]:
-    with redis.database() as url:
-        made = Place(url, redelivers=True, folder=tmp_path)
-        yield made
-        made.close()
+def place(broker_url: str, tmp_path: Path) -> Iterator[Place]:
+    made = Place(broker_url, redelivers=not broker_url.startswith("filesystem:"), folder=tmp_path)
+    yield made
+    made.close()

@@ -67,9 +67,9 @@ def test_an_ended_message_does_not_come_back(place: Place) -> None:
     place.wait_until(lambda: second.ended() == ["two"])
 
 
-def test_redis_hands_out_again_what_outlasts_the_visibility_timeout(place_on_redis: Place) -> None:
+@pytest.mark.parametrize("broker_url", ["redis"], indirect=True)
+def test_redis_hands_out_again_what_outlasts_the_visibility_timeout(place: Place) -> None:
     """So a partition needs its lease: the ledger sends the second worker away (tests/integration/workers)."""
-    place = place_on_redis
     slow = place.worker(visibility_timeout_seconds=1)
     place.send("hold")
     place.wait_until(lambda: slow.begun() == ["hold"])

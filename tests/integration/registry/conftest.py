@@ -1,14 +1,13 @@
-"""A migrated registry on SQLite and on PostgreSQL, and the steps most tests begin with."""
+"""A migrated registry on files and on real servers, and the steps most tests begin with."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -19,6 +18,7 @@ import pytest
 from safetensors.numpy import save
 from sqlalchemy import text
 from tests.engines import PostgreSQL
+from tests.integration.places import FILES
 
 from bedplate.databases import Limits
 from bedplate.wire.registry import (
@@ -48,7 +48,7 @@ from bedplate_registry import (
 from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.database import Database
 from bedplate_registry.tables import Base
-from bedplate_store.objects import MemoryObjectStore
+from bedplate_store.objects import ObjectStore
 
 FOUNDATION = CheckpointPolicy(("hstu-foundation",), "model.safetensors", "config.json", "signature.json")
 EXPERT = dataclasses.replace(FOUNDATION, architectures=("fm-expert",))
@@ -107,7 +107,7 @@ class Registry:
     """A registry with team ``core-team``, foundation ``core``, team ``feed-team`` and surface ``feed``."""
 
     database: Database
-    blobs: MemoryObjectStore = field(default_factory=MemoryObjectStore)
+    blobs: ObjectStore
     now: datetime = NOW
     policy: CheckpointPolicy = FOUNDATION
 
@@ -188,22 +188,13 @@ def at_once(calls: list[Callable[[], ResultT]]) -> list[ResultT | Exception]:
         return list(pool.map(run, calls))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
+@pytest.fixture
+def empty_database_url(request: pytest.FixtureRequest, engines: str, tmp_path: Path) -> Iterator[str]:
+    if engines == FILES:
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
         with request.getfixturevalue("postgresql").database() as url:
             yield url
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("registry") / "migrated.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -215,13 +206,13 @@ def migrated_postgres(postgresql: PostgreSQL) -> Iterator[Database]:
         database.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "registry.db")
-        database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
-        yield database
-        database.close()
+@pytest.fixture
+def database(request: pytest.FixtureRequest, engines: str, tmp_path: Path) -> Iterator[Database]:
+    if engines == FILES:
+        with request.getfixturevalue("on_files").places(tmp_path) as places:
+            database = Database(places.registry_url)
+            yield database
+            database.close()
         return
     database = request.getfixturevalue("migrated_postgres")
     with database.write() as session:
@@ -231,8 +222,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def registry(database: Database) -> Registry:
-    registry = Registry(database)
+def registry(database: Database, objects: ObjectStore) -> Registry:
+    registry = Registry(database, objects)
     registry.populate()
     return registry
 

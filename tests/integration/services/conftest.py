@@ -1,10 +1,9 @@
-"""The whole API on SQLite and a local directory, and the teams that call it."""
+"""The whole API, on files and on real servers, and the teams that call it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from tests.integration.places import Ground, Places
 
 from bedplate.codecs import ARROW, encode_upsert_arrow
 from bedplate.wire.registry import TeamCreate, TokenCreate
 from bedplate_registry import teams, tokens
 from bedplate_services.api import Api, create_app
-from bedplate_services.composition import Platform, build_platform, migrate
+from bedplate_services.composition import Platform, build_platform
 from bedplate_services.dispatch import NullDispatcher
 from bedplate_services.metrics import NullMetrics
 from bedplate_services.settings import Settings
@@ -131,6 +131,13 @@ class World:
         assert problem["detail"]
         return problem
 
+    def fetch(self, url: str, **headers: str) -> httpx.Response:
+        """A signed URL, without a token: of this API, or of the object store."""
+        base = self.platform.settings.api_base_url
+        if url.startswith(base):
+            return self.call("GET", url.removeprefix(base), None, headers)
+        return httpx.get(url, headers=headers, trust_env=False)
+
     def draft(self, files: dict[str, bytes] | None = None, **members: Any) -> int:
         document = {"signature": signature(), "files": manifests(files or checkpoint_files()), **members}
         return int(self.ok("POST", "/v1/foundations/core/versions", "core-team", json=document)["version"])
@@ -193,11 +200,12 @@ def log_impressions(world: World) -> None:
     log.close()
 
 
-def make_settings(folder: Path) -> Settings:
+def make_settings(folder: Path, places: Places) -> Settings:
     return Settings(
-        registry_database_url=f"sqlite:///{folder / 'registry.db'}",
-        store_database_url=f"sqlite:///{folder / 'store.db'}",
-        objects_url=f"file://{folder / 'objects'}",
+        registry_database_url=places.registry_url,
+        store_database_url=places.store_url,
+        objects_url=places.objects.url,
+        **{f"s3_{name}": value for name, value in places.objects.keys.items()},
         cache_dir=folder / "cache",
         spool_dir=folder / "spool",
         signing_key="only-for-tests",
@@ -205,18 +213,9 @@ def make_settings(folder: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("migrated")
-    migrate(make_settings(folder))
-    return folder
-
-
-def open_world(folder: Path, migrated: Path) -> Iterator[World]:
-    """A world in ``folder``, on copies of migrated databases."""
-    for name in ("registry.db", "store.db"):
-        shutil.copy(migrated / name, folder / name)
-    yield from _serve(make_settings(folder))
+@pytest.fixture
+def settings(tmp_path: Path, places: Places) -> Settings:
+    return make_settings(tmp_path, places)
 
 
 def _serve(settings: Settings) -> Iterator[World]:
@@ -243,26 +242,14 @@ def _secrets(platform: Platform) -> dict[str, str]:
     return found
 
 
-ON_EVERY_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
-"""For modules and tests that use ``world``, and whose answers come from the databases."""
-
-
 @pytest.fixture
-def database_kind() -> str:
-    return "sqlite"
-
-
-@pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[World]:
-    if database_kind == "sqlite":
-        yield from open_world(tmp_path, request.getfixturevalue("migrated"))
-        return
-    urls = request.getfixturevalue("postgresql_urls")
-    on_postgresql = {"registry_database_url": urls.registry, "store_database_url": urls.store}
-    yield from _serve(make_settings(tmp_path).model_copy(update=on_postgresql))
+def world(settings: Settings) -> Iterator[World]:
+    yield from _serve(settings)
 
 
 @pytest.fixture(scope="module")
-def shared_world(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[World]:
+def shared_world(tmp_path_factory: pytest.TempPathFactory, ground: Ground) -> Iterator[World]:
     """One for a whole module of tests that change nothing."""
-    yield from open_world(tmp_path_factory.mktemp("shared"), migrated)
+    folder = tmp_path_factory.mktemp("shared")
+    with ground.places(folder) as places:
+        yield from _serve(make_settings(folder, places))

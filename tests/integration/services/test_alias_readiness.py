@@ -14,9 +14,7 @@ from bedplate_store import reader_processes
 from bedplate_store.reader_processes import OpenSpace, ReaderProcess
 from bedplate_store.spaces import SpaceKey, find_row
 
-from .conftest import ON_EVERY_DATABASE, World
-
-pytestmark = ON_EVERY_DATABASE
+from .conftest import World
 
 PATH = "/v1/foundations/core/aliases/production"
 LOOKUP = "/v1/spaces/core@production/item/lookup"

@@ -12,9 +12,7 @@ from bedplate_services import coverage
 from bedplate_services.coverage import EVERY_SECONDS, FIRST_AFTER_SECONDS, keep_measured, measure
 from bedplate_services.metrics import PrometheusMetrics
 
-from .conftest import ON_EVERY_DATABASE, World
-
-pytestmark = ON_EVERY_DATABASE
+from .conftest import World
 
 RATIO = 'bedplate_api_space_coverage_ratio{entity="item",space="core@1/item"}'
 

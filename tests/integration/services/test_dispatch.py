@@ -6,11 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.engines.messages import take_all
 
 from bedplate_services.composition import build_dispatcher
 from bedplate_services.dispatch import CeleryDispatcher, NullDispatcher
 from bedplate_store import jobs, outbox
 from bedplate_store.jobs import PartitionSpec, Stage
+from bedplate_workers import app as workers
+from bedplate_workers.broker import check_queues
 
 from .conftest import NOW, World
 
@@ -51,6 +54,27 @@ def test_a_broker_that_is_away_loses_nothing(world: World, broker: Broker) -> No
     broker.down = True
     dispatcher.drain(NOW)
     assert broker.sent == []
+    left: list[str] = []
+    outbox.drain(world.platform.store, lambda task, _: left.append(task), NOW + timedelta(seconds=1))
+    assert left == ["bedplate.work"] * 2
+
+
+@pytest.mark.usefixtures("broker")
+@pytest.mark.parametrize("broker_url", ["redis", "rabbitmq"], indirect=True)
+def test_a_broker_has_the_messages_once_they_have_left_the_outbox(world: World, broker_url: str) -> None:
+    app = workers.create_app(broker_url)
+    check_queues(app)  # as a worker does, before there is anything to send
+    dispatcher = build_dispatcher(world.platform.store, broker_url)
+    dispatcher.drain(NOW)
+    dispatcher.drain(NOW)
+    assert [len(take_all(app, queue)) for queue in ("cpu", "gpu")] == [1, 1]
+    app.close()
+
+
+@pytest.mark.usefixtures("broker")
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
+def test_a_broker_where_nobody_listens_loses_nothing(world: World, url: str) -> None:
+    build_dispatcher(world.platform.store, url).drain(NOW)
     left: list[str] = []
     outbox.drain(world.platform.store, lambda task, _: left.append(task), NOW + timedelta(seconds=1))
     assert left == ["bedplate.work"] * 2

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,29 +15,24 @@ from structlog.testing import capture_logs
 
 from bedplate.errors import Unavailable
 from bedplate_services import api, inference
-from bedplate_services.composition import Platform, build_platform
+from bedplate_services.composition import build_platform
 from bedplate_services.metrics import PrometheusMetrics
+from bedplate_services.settings import Settings
 
-from .conftest import TestClient, make_settings
+from .conftest import TestClient
 
 Start = Callable[[str], TestClient]
 
 
-def _platform(folder: Path, service: str) -> Platform:
-    return build_platform(make_settings(folder), service=service, metrics=PrometheusMetrics(service))
-
-
 @pytest.fixture
-def start(tmp_path: Path, migrated: Path) -> Iterator[Start]:
+def start(settings: Settings) -> Iterator[Start]:
     """Start a service by its name, on databases of its own."""
-    for name in ("registry.db", "store.db"):
-        shutil.copy(migrated / name, tmp_path / name)
     with ExitStack() as opened:
 
         def service(name: str) -> TestClient:
             create: Any = {"api": api.create_app, "inference": inference.create_app}[name]
-            house = _platform(tmp_path, name)
-            app = create(make_settings(tmp_path), house)
+            house = build_platform(settings, service=name, metrics=PrometheusMetrics(name))
+            app = create(settings, house)
             client = opened.enter_context(TestClient(app, raise_server_exceptions=False))
             client.house, client.built = house, app  # type: ignore[attr-defined]
             return client

@@ -29,7 +29,7 @@ from bedplate_services.inference import Inference, create_app
 from bedplate_services.metrics import NullMetrics
 from bedplate_store.impressions import ImpressionLog, scan
 
-from .conftest import NOW, TestClient, World, make_settings
+from .conftest import NOW, TestClient, World
 
 ITEMS = [f"i{number}" for number in range(12)]
 VOCABULARY = Vocabulary(tuple(ITEMS[:10]), ("genre=a", "genre=b"), ("like", "skip"), ("feed",))
@@ -103,8 +103,8 @@ def _publish(world: World, base: str, team: str, folder: Path, **members: Any) -
 class Served:
     """The inference service beside the API of a world, on the same databases and directories."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        settings = make_settings(folder)
+    def __init__(self, world: World) -> None:
+        settings = world.platform.settings
         house = build_platform(settings, service="test", metrics=NullMetrics(), now=world.clock)
         self.world = world
         self.app: Inference = create_app(settings, house)
@@ -142,7 +142,7 @@ class Served:
 
 
 @pytest.fixture
-def served(world: World, tmp_path: Path, checkpoints: dict[str, Path]) -> Iterator[Served]:
+def served(world: World, checkpoints: dict[str, Path]) -> Iterator[Served]:
     """Version 1 is active; the user has events; the poll is done by hand."""
     events = [
         {
@@ -158,7 +158,7 @@ def served(world: World, tmp_path: Path, checkpoints: dict[str, Path]) -> Iterat
     world.ok("PUT", "/v1/items", "feed-team", json={"items": [{"key": "unseen", "features": {"genre": "a"}}]})
     _publish(world, "/v1/foundations/core/versions", "core-team", checkpoints["core@1"])
     world.move("production", 1)
-    served = Served(world, tmp_path)
+    served = Served(world)
     with TestClient(served.app, raise_server_exceptions=False) as served.http:
         served.poll()
         yield served
@@ -196,8 +196,9 @@ def test_the_answer_is_the_models(served: Served, checkpoints: dict[str, Path]) 
     np.testing.assert_allclose(version["predictions"], expected.prediction_M, rtol=1e-5)
 
 
-def test_foundations_run_on_the_device_of_the_settings(served: Served, tmp_path: Path) -> None:
-    settings = make_settings(tmp_path).model_copy(update={"device": "meta"})  # there everywhere, and not cpu
+def test_foundations_run_on_the_device_of_the_settings(served: Served) -> None:
+    own = served.world.platform.settings
+    settings = own.model_copy(update={"device": "meta"})  # there everywhere, and not cpu
     app = create_app(settings, build_platform(settings, service="test", metrics=NullMetrics()))
     app.serving.keeper.poll()
     (foundation,) = app.serving.keeper.current.foundations.values()
@@ -467,7 +468,7 @@ def test_who_may_log(served: Served) -> None:
 
 
 def test_nothing_active_says_what_to_do(world: World, tmp_path: Path) -> None:
-    served = Served(world, tmp_path)
+    served = Served(world)
     assert served.app.serving.keeper.current.active == ()
     with TestClient(served.app, raise_server_exceptions=False) as served.http:
         served.poll()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ import pytest
 from bedplate_services.composition import build_platform
 from bedplate_services.inference import Inference, create_app
 from bedplate_services.metrics import NullMetrics
+from bedplate_services.settings import Settings
 
-from .conftest import TestClient, World, make_settings
+from .conftest import TestClient, World
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 TAE = {"user": "u1", "surface": "feed", "candidates": ["i1"]}
@@ -42,8 +42,7 @@ class Asked:
 
 
 @pytest.fixture
-def asked(world: World, tmp_path: Path) -> Iterator[Asked]:
-    settings = make_settings(tmp_path)
+def asked(world: World, settings: Settings) -> Iterator[Asked]:
     app = create_app(settings, build_platform(settings, service="test", metrics=NullMetrics()))
     with TestClient(app, raise_server_exceptions=False) as http:
         yield Asked(world, app, http)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from tests.integration.places import FILES
 
 from bedplate.codecs import (
     ARROW,
@@ -44,6 +45,12 @@ NAN = encode_vectors_raw(np.array([[np.nan, 2, 1, 0]], np.float32))
 FILTER = quote(json.dumps({"attribute": "year", "at_least": 1990}))
 LONG_FILTER = quote(json.dumps({"attribute": "year", "any_of": list(range(1000, 2000))}))
 _VARIES = re.compile(rb'^(date|x-request-id): .*$|"request_id":"[^"]*"')
+
+
+@pytest.fixture(scope="module")
+def engines() -> str:
+    """How bytes come over a socket has nothing to do with where the rows lie."""
+    return FILES
 
 
 @pytest.fixture(scope="module")

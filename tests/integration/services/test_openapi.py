@@ -6,22 +6,29 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from tests.integration.places import FILES
 
 from bedplate_services.examples import EXAMPLES
 
-from .conftest import TestClient, World, make_settings
+from .conftest import TestClient, World
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/v1/endpoints", "/v1/objects/{key}"}
 
 
 @pytest.fixture(scope="module")
-def documents(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def engines() -> str:
+    """The documents are text of the code."""
+    return FILES
+
+
+@pytest.fixture(scope="module")
+def documents(shared_world: World) -> dict[str, dict[str, Any]]:
     from bedplate_services.composition import build_platform
     from bedplate_services.inference import create_app
     from bedplate_services.metrics import NullMetrics
 
-    settings = make_settings(tmp_path_factory.mktemp("inference"))
+    settings = shared_world.platform.settings
     inference = create_app(settings, build_platform(settings, service="test", metrics=NullMetrics()))
     return {"api": shared_world.ok("GET", "/openapi.json"), "inference": inference.http.openapi()}
 

@@ -10,10 +10,6 @@ import pytest
 
 from bedplate.codecs import ARROW, RAW, encode_keys_raw
 
-from .conftest import ON_EVERY_DATABASE
-
-pytestmark = ON_EVERY_DATABASE
-
 KEYS = np.array([1, 2, 3])
 VECTORS = np.eye(4, dtype=np.float32)[:3]
 LOOKUP = "/v1/spaces/core@1/item/lookup"

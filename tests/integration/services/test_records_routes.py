@@ -11,9 +11,7 @@ import pytest
 
 from bedplate.codecs import ARROW, decode_table, encode_events, encode_table, encode_upsert_arrow
 
-from .conftest import NOW, ON_EVERY_DATABASE, World
-
-pytestmark = ON_EVERY_DATABASE
+from .conftest import NOW, World
 
 ARROW_BODY = {"content-type": ARROW}
 UPSERT = "/v1/spaces/core@1/item/upsert"

@@ -8,9 +8,7 @@ import pytest
 
 from bedplate.codecs import RAW
 
-from .conftest import ON_EVERY_DATABASE, World, checkpoint_files, manifests, signature
-
-pytestmark = ON_EVERY_DATABASE
+from .conftest import World, checkpoint_files, manifests, signature
 
 VERSIONS = "/v1/foundations/core/versions"
 OCTETS = {"content-type": RAW}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ from bedplate.errors import InvalidRequest
 from bedplate_services.settings import Settings
 from bedplate_services.shards.node import create_app
 
-from .conftest import ON_EVERY_DATABASE, World, make_settings
+from .conftest import World
 
 ASSIGN = "/v1/shards/assign"
 
@@ -26,7 +25,6 @@ def assigned(world: World) -> dict[int, str]:
     return {one["shard"]: one["node"] for one in world.ok("GET", "/v1/shards", "feed-team")["items"]}
 
 
-@ON_EVERY_DATABASE
 def test_shards_move_by_compare_and_swap_all_or_none_and_every_move_is_kept(world: World) -> None:
     world.ok("POST", ASSIGN, json=document("node-1", None, 0, 1))
     world.ok("POST", ASSIGN, json=document("node-2", "node-1", 1))
@@ -44,14 +42,12 @@ def test_shards_move_by_compare_and_swap_all_or_none_and_every_move_is_kept(worl
     ]
 
 
-@ON_EVERY_DATABASE
 def test_only_an_admin_moves_shards(world: World) -> None:
     problem = world.problem("POST", ASSIGN, "core-team", json=document("node-1", None, 0))
     assert problem["status"] == 403
     assert assigned(world) == {}
 
 
-@ON_EVERY_DATABASE
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -71,7 +67,6 @@ def test_what_cannot_be_assigned_is_refused_and_nothing_is_written(
     assert world.ok("GET", "/v1/shards/moves")["items"] == []
 
 
-@ON_EVERY_DATABASE
 def test_spaces_of_one_shard_are_served_as_before_and_partial_answers_mean_nothing_there(
     world: World,
 ) -> None:
@@ -84,12 +79,11 @@ def test_spaces_of_one_shard_are_served_as_before_and_partial_answers_mean_nothi
     assert "x-bedplate-shards" not in answer.headers
 
 
-def test_a_node_without_a_name_or_a_secret_does_not_start(tmp_path: Path) -> None:
+def test_a_node_without_a_name_or_a_secret_does_not_start(settings: Settings) -> None:
     with pytest.raises(InvalidRequest, match="BEDPLATE_STORE_NODE and BEDPLATE_SHARD_SECRET"):
-        create_app(make_settings(tmp_path))
+        create_app(settings)
 
 
-@ON_EVERY_DATABASE
 @pytest.mark.anyio
 async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> None:
     settings = Settings(

@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 from tests.engines.postgresql import SERIALISATION_FAILURE
+from tests.integration.places import SERVERS
 
 from bedplate import databases
 from bedplate.codecs import RAW
 
 from .conftest import NOW, World, checkpoint_files, log_impressions, manifests, signature
 
-pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
+pytestmark = pytest.mark.parametrize("engines", [SERVERS], indirect=True)
 
 VERSIONS = "/v1/foundations/core/versions"
 EXPERT_VERSIONS = "/v1/experts/ranker/versions"

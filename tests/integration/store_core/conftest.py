@@ -1,9 +1,8 @@
-"""A store on SQLite with local objects, and one on PostgreSQL with objects in memory."""
+"""A store on files and one on real servers, for all tests of a module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.places import Ground, ObjectPlace
 
 from bedplate.wire.registry import SpaceSignature
 from bedplate.wire.store import IndexSpecification, Snapshot, WriteAnswer
 from bedplate_store import snapshots, spaces
 from bedplate_store.database import Database
-from bedplate_store.objects import LocalObjectStore, MemoryObjectStore, ObjectStore
+from bedplate_store.objects import ObjectStore
 from bedplate_store.readers import SpaceReaders
 from bedplate_store.segments import write_segment
 from bedplate_store.spaces import SpaceKey
@@ -32,8 +32,11 @@ class Store:
     """What the tests do to a store, in one line each."""
 
     database: Database
-    objects: ObjectStore
+    object_place: ObjectPlace
     cache_dir: Path
+
+    def __post_init__(self) -> None:
+        self.objects: ObjectStore = self.object_place.open()
 
     def space(self, name: str = "item", **signature: Any) -> SpaceKey:
         key = SpaceKey("core", next(_VERSIONS), name)
@@ -86,22 +89,10 @@ class Store:
         return self.publish(self.prepare(key, self.partition(key, keys, vectors)), now=now)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@pytest.fixture(scope="module")
+def store(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("store")
-    objects = LocalObjectStore(folder / "objects") if request.param == "sqlite" else MemoryObjectStore()
-    with _database(request, folder) as url:
-        database = Database(url)
-        database.migrate()
-        yield Store(database, objects, folder / "cache")
+    with ground.places(folder) as places:
+        database = Database(places.store_url)
+        yield Store(database, places.objects, folder / "cache")
         database.close()
-
-
-@contextmanager
-def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """URL of a database of its own."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{folder}/store.db"
-        return
-    with request.getfixturevalue("postgresql").database() as url:
-        yield url

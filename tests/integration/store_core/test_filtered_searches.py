@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.places import FILES
 
 from bedplate.errors import Conflict, InvalidRequest
 from bedplate.wire.filters import Filter
@@ -72,7 +73,7 @@ def test_an_attribute_keeps_its_type_and_a_refused_write_leaves_nothing(store: A
     assert store.readers().get(*key).sequence == first.sequence
 
 
-@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # nothing of the recall is the database's
+@pytest.mark.parametrize("engines", [FILES], indirect=True)  # nothing of the recall is theirs
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_the_recall_is_kept_whatever_share_passes(
     store: Any, kind: Any, monkeypatch: pytest.MonkeyPatch

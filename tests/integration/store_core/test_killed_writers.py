@@ -8,14 +8,11 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from bedplate_store import collection
-from bedplate_store.objects import LocalObjectStore, open_object_store
 from bedplate_store.readers import SpaceReaders
 
 DIM = 4
@@ -29,8 +26,9 @@ from bedplate_store.database import Database
 from bedplate_store.objects import open_object_store
 from bedplate_store.writes import Writes
 
-url, objects_url, space, start = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
-writes = Writes(Database(url), open_object_store(objects_url))
+(url, objects, space, start), keys = sys.argv[1:5], json.loads(sys.argv[5])
+space, start = json.loads(space), int(start)
+writes = Writes(Database(url), open_object_store(objects, **keys))
 place = dict(zip(("foundation", "version", "space"), space))
 step = start
 while True:
@@ -45,26 +43,20 @@ while True:
 """
 
 
-@pytest.fixture
-def place(store: Any, tmp_path: Path) -> Any:
-    """The store with objects that another process can open."""
-    store.objects = LocalObjectStore(tmp_path / "objects")
-    return store
-
-
 def _writer(store: Any, key: Any, start: int) -> subprocess.Popen[str]:
     url = store.database.engine.url.render_as_string(hide_password=False)
-    arguments = [url, f"file://{store.objects.root}", json.dumps(list(key)), str(start)]
+    objects = store.object_place
+    arguments = [url, objects.url, json.dumps(list(key)), str(start), json.dumps(objects.keys)]
     return subprocess.Popen([sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
-def test_acknowledged_writes_survive_kill_9(place: Any) -> None:
-    key = place.space()
+def test_acknowledged_writes_survive_kill_9(store: Any) -> None:
+    key = store.space()
     acknowledged = [0]
     # The step after the last acknowledged one may have been committed without an answer.
     unanswered: set[int] = set()
     for round_, acks in enumerate((1, 2, 7, 12)):
-        with _writer(place, key, start=acknowledged[-1] + 1) as process:
+        with _writer(store, key, start=acknowledged[-1] + 1) as process:
             assert process.stdout is not None
             acknowledged += [int(process.stdout.readline().split()[0]) for _ in range(acks)]
             process.send_signal(signal.SIGKILL)
@@ -73,18 +65,16 @@ def test_acknowledged_writes_survive_kill_9(place: Any) -> None:
         unanswered.add(acknowledged[-1] + 1)
         if round_ == 1:  # what a killed writer left unreferenced goes, what it acknowledged stays
             collection.collect(
-                place.database,
-                place.objects,
+                store.database,
+                store.objects,
                 now=datetime.now(UTC) + timedelta(days=1),
                 grace=timedelta(hours=1),
             )
-        _check(place, key, acknowledged, unanswered)
+        _check(store, key, acknowledged, unanswered)
 
 
 def _check(store: Any, key: Any, acknowledged: list[int], unanswered: set[int]) -> None:
-    reader = SpaceReaders(
-        store.database, open_object_store(f"file://{store.objects.root}"), store.cache_dir
-    ).get(*key)
+    reader = SpaceReaders(store.database, store.object_place.open(), store.cache_dir).get(*key)
     upserts = [step for step in acknowledged if step % 3]
     deleted = {step - 1 for step in acknowledged if step % 3 == 0}
     result = reader.lookup(upserts)
@@ -102,12 +92,12 @@ def _check(store: Any, key: Any, acknowledged: list[int], unanswered: set[int]) 
     assert shared.vectors[0, 0] >= max(upserts)
 
 
-def test_writes_of_another_process_are_seen_within_a_second(place: Any) -> None:
-    key = place.space()
-    place.upsert(key, [0], np.zeros((1, DIM)))
-    with SpaceReaders(place.database, place.objects, place.cache_dir) as readers:
+def test_writes_of_another_process_are_seen_within_a_second(store: Any) -> None:
+    key = store.space()
+    store.upsert(key, [0], np.zeros((1, DIM)))
+    with SpaceReaders(store.database, store.objects, store.cache_dir) as readers:
         readers.get(*key)
-        with _writer(place, key, start=0) as process:
+        with _writer(store, key, start=0) as process:
             assert process.stdout is not None
             for _ in range(5):
                 sequence = int(process.stdout.readline().split()[1])

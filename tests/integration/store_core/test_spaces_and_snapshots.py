@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from tests.integration.places import SERVERS
 
 from bedplate.errors import (
     AlreadyExists,
@@ -189,7 +190,7 @@ def test_publishing_is_compare_and_swap(store: Any) -> None:
 
 
 # On SQLite a second writer waits, so the row cannot change meanwhile.
-@pytest.mark.parametrize("store", ["postgresql"], indirect=True, scope="module")
+@pytest.mark.parametrize("engines", [SERVERS], indirect=True)
 def test_publishing_trusts_no_row_its_session_read_earlier(store: Any) -> None:
     key = store.space()
     slow = store.prepare(key, store.partition(key, [1], rows(1)))

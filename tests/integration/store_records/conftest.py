@@ -1,4 +1,4 @@
-"""The store's database on SQLite and on PostgreSQL, emptied before each test."""
+"""The store's database on SQLite and on PostgreSQL, one of each for all tests, emptied before each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 from tests.engines import PostgreSQL
+from tests.integration.places import FILES
 
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionRecord
@@ -42,9 +43,10 @@ def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databa
     database.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(f"{request.param}_database")
+@pytest.fixture
+def database(request: pytest.FixtureRequest, engines: str) -> Database:
+    name = "sqlite_database" if engines == FILES else "postgres_database"
+    found: Database = request.getfixturevalue(name)
     own = [mapper for mapper in Base.registry.mappers if mapper.class_.__module__ in _OWN_MODULES]
     with found.write() as session:
         for table in reversed(Base.metadata.sorted_tables):

@@ -17,7 +17,7 @@ from bedplate.errors import Conflict, InternalError
 from bedplate_store import impressions, log_segments
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord, SealReport
-from bedplate_store.objects import MemoryObjectStore
+from bedplate_store.objects import ObjectStore
 from bedplate_store.tables.records import LogSegmentRow
 from bedplate_store.times import instant
 
@@ -26,23 +26,18 @@ ALWAYS = (instant(0), instant(2**55))
 
 
 @pytest.fixture
-def objects() -> MemoryObjectStore:
-    return MemoryObjectStore()
-
-
-@pytest.fixture
-def log(spool: Path, objects: MemoryObjectStore, database: Database) -> ImpressionLog:
+def log(spool: Path, objects: ObjectStore, database: Database) -> ImpressionLog:
     return ImpressionLog(spool, objects, database)
 
 
-def read(log: ImpressionLog, objects: MemoryObjectStore, database: Database, **given: Any) -> pa.Table:
+def read(log: ImpressionLog, objects: ObjectStore, database: Database, **given: Any) -> pa.Table:
     window, versions = given.pop("window", ALWAYS), given.pop("versions", ["core@1", "core@2"])
     surface = given.pop("surface", "feed")
     return pa.concat_tables(impressions.scan(database, objects, surface, window, versions, **given))
 
 
 def served(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, **given: Any
+    log: ImpressionLog, objects: ObjectStore, database: Database, **given: Any
 ) -> list[tuple[str, str]]:
     table = read(log, objects, database, **given)
     return [*zip(table["request_id"].to_pylist(), table["item"].to_pylist(), strict=True)]
@@ -54,7 +49,7 @@ def vectors(table: pa.Table, version: str) -> bytes:
 
 
 def test_what_was_served_is_read_back_bit_for_bit(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     scores = np.array([0.5, np.nan, -1], np.float32)
     first = make_record("r1", served_at_us=5, expert="ranker@3", scores=scores)
@@ -77,7 +72,7 @@ def test_what_was_served_is_read_back_bit_for_bit(
 
 def test_the_same_request_is_logged_once(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
     spool: Path,
     now: datetime,
@@ -97,7 +92,7 @@ def test_the_same_request_is_logged_once(
 
 def test_a_request_id_with_other_content_is_a_conflict(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
     spool: Path,
     now: datetime,
@@ -120,7 +115,7 @@ def test_a_request_id_with_other_content_is_a_conflict(
 
 def test_a_request_id_on_two_surfaces_is_two_requests(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
     spool: Path,
     now: datetime,
@@ -146,7 +141,7 @@ def test_a_request_id_on_two_surfaces_is_two_requests(
 
 
 def test_surfaces_and_sets_of_versions_lie_in_segments_of_their_own(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append_many(
         [
@@ -176,7 +171,7 @@ def test_surfaces_and_sets_of_versions_lie_in_segments_of_their_own(
 
 
 def test_a_window_is_half_open(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append_many([make_record(f"r{time}", served_at_us=time, items=["a"]) for time in (1, 2, 3, 4)])
     log.seal(now)
@@ -187,16 +182,20 @@ def test_a_window_is_half_open(
 @pytest.mark.parametrize("broken", ["_register", "write_segments", "unlink"])
 def test_a_seal_that_was_interrupted_is_done_again(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
+    spool: Path,
     now: datetime,
     make_record: Make,
     monkeypatch: pytest.MonkeyPatch,
     broken: str,
 ) -> None:
     log.append_many([make_record("r1", items=["a"]), make_record("r2", items=["b"])])
+    unlink = Path.unlink
 
-    def die(*_: Any) -> None:
+    def die(*arguments: Any, **options: Any) -> None:
+        if broken == "unlink" and arguments[0].parent != spool:
+            return unlink(*arguments, **options)  # the object store removes files of its own
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -211,7 +210,7 @@ def test_a_seal_that_was_interrupted_is_done_again(
 
 def test_a_damaged_file_is_named_and_kept_and_stops_nothing_else(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
     spool: Path,
     now: datetime,
@@ -231,7 +230,7 @@ def test_a_damaged_file_is_named_and_kept_and_stops_nothing_else(
 
 
 def test_a_damaged_segment_is_an_error(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append(make_record("r1"))
     log.seal(now)

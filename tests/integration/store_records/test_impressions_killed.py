@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import datetime
@@ -10,24 +11,24 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.integration.places import Places
 
 from bedplate_store import impressions
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog
-from bedplate_store.objects import LocalObjectStore
 from bedplate_store.times import instant
 
 _SERVER = """
-import sys
+import json, sys
 from hashlib import sha256
 from pathlib import Path
 import numpy as np
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
-from bedplate_store.objects import LocalObjectStore
+from bedplate_store.objects import open_object_store
 
-url, spool, objects, name = sys.argv[1:]
-log = ImpressionLog(Path(spool), LocalObjectStore(Path(objects)), Database(url))
+url, spool, objects, keys, name = sys.argv[1:]
+log = ImpressionLog(Path(spool), open_object_store(objects, **json.loads(keys)), Database(url))
 generator = np.random.default_rng()
 for number in range(1_000_000):
     bits = generator.integers(0, 2**16, (100, 64), np.uint16)
@@ -42,16 +43,15 @@ for number in range(1_000_000):
 
 @pytest.mark.parametrize("seal_meanwhile", [False, True])
 def test_acknowledged_impressions_survive_a_kill(
-    tmp_path: Path, spool: Path, now: datetime, seal_meanwhile: bool
+    places: Places, spool: Path, now: datetime, seal_meanwhile: bool
 ) -> None:
-    database = Database(f"sqlite:///{tmp_path}/store.db")
-    database.migrate()
-    objects = LocalObjectStore(tmp_path / "objects")
+    database, objects = Database(places.store_url), places.objects.open()
+    arguments = [places.store_url, str(spool), places.objects.url, json.dumps(places.objects.keys)]
     sealer = ImpressionLog(spool, objects, database)
     acknowledged: dict[str, str] = {}
     for name in ("first", "second"):
         server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, database.url, str(spool), str(tmp_path / "objects"), name],
+            [sys.executable, "-c", _SERVER, *arguments, name],
             stdout=subprocess.PIPE,
             text=True,
         )

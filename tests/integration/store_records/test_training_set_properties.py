@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.integration.places import Ground
 
 from bedplate.wire.store import Event, Outcome, TrainingSetCreate
 from bedplate_store import events, outcomes, training_files, training_sets
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
-from bedplate_store.objects import MemoryObjectStore
+from bedplate_store.objects import ObjectStore
 from bedplate_store.times import instant
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -68,15 +70,18 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Database, MemoryObjectStore, Path]:
+def store(
+    ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Database, ObjectStore, Path]]:
     folder = tmp_path_factory.mktemp("store")
-    database = Database(f"sqlite:///{folder}/store.db")
-    database.migrate()
-    return database, MemoryObjectStore(), folder / "spool"
+    with ground.places(folder) as places:
+        database = Database(places.store_url)
+        yield database, places.objects.open(), folder / "spool"
+        database.close()
 
 
 def play(
-    world: World, name: str, store: tuple[Database, MemoryObjectStore, Path], bits: np.random.Generator
+    world: World, name: str, store: tuple[Database, ObjectStore, Path], bits: np.random.Generator
 ) -> list[ImpressionRecord]:
     """Let the world happen on surfaces and to users of its own, so that examples share one database."""
     database, objects, spool = store
@@ -123,7 +128,7 @@ def play(
 
 
 def build(
-    store: tuple[Database, MemoryObjectStore, Path], name: str, window: tuple[int, int], cuts: list[int]
+    store: tuple[Database, ObjectStore, Path], name: str, window: tuple[int, int], cuts: list[int]
 ) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]], dict[str, bytes]]:
     """The digest, the two tables as rows, and the bytes of the embeddings."""
     database, objects, _ = store
@@ -162,7 +167,7 @@ def build(
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     worlds(),
     st.tuples(st.integers(0, 6), st.integers(7, 13)),
@@ -170,7 +175,7 @@ def build(
     st.integers(0, 2**32),
 )
 def test_the_join_is_the_obvious_one(
-    store: tuple[Database, MemoryObjectStore, Path],
+    store: tuple[Database, ObjectStore, Path],
     world: World,
     window: tuple[int, int],
     cuts: list[int],

@@ -25,7 +25,7 @@ from bedplate_store import (
 )
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
-from bedplate_store.objects import MemoryObjectStore
+from bedplate_store.objects import ObjectStore
 from bedplate_store.tables.records import TrainingSetRow
 from bedplate_store.times import instant, microseconds
 
@@ -33,12 +33,7 @@ Make = Callable[..., ImpressionRecord]
 
 
 @pytest.fixture
-def objects() -> MemoryObjectStore:
-    return MemoryObjectStore()
-
-
-@pytest.fixture
-def log(spool: Any, objects: MemoryObjectStore, database: Database) -> ImpressionLog:
+def log(spool: Any, objects: ObjectStore, database: Database) -> ImpressionLog:
     return ImpressionLog(spool, objects, database)
 
 
@@ -55,7 +50,7 @@ def create(database: Database, now: datetime, **given: Any) -> TrainingSet:
         return training_sets.create(session, body, team="feed-team", now=now)
 
 
-def work(database: Database, objects: MemoryObjectStore, now: datetime) -> None:
+def work(database: Database, objects: ObjectStore, now: datetime) -> None:
     """Run everything the ledger says is due, as a worker does."""
 
     def run(_task: str, arguments: list[Any]) -> None:
@@ -77,14 +72,14 @@ def work(database: Database, objects: MemoryObjectStore, now: datetime) -> None:
         pass
 
 
-def build(database: Database, objects: MemoryObjectStore, now: datetime, **given: Any) -> TrainingSet:
+def build(database: Database, objects: ObjectStore, now: datetime, **given: Any) -> TrainingSet:
     made = create(database, now, **given)
     work(database, objects, now)
     with database.read() as session:
         return training_sets.get(session, made.id)
 
 
-def tables(database: Database, objects: MemoryObjectStore, made: TrainingSet) -> tuple[pa.Table, pa.Table]:
+def tables(database: Database, objects: ObjectStore, made: TrainingSet) -> tuple[pa.Table, pa.Table]:
     with database.read() as session:
         entries = training_sets.files(session, objects, made.id)
     rows = pa.concat_tables(training_sets.read_files(objects, entries, "rows"))
@@ -111,7 +106,7 @@ def label(database: Database, now: datetime, *rows: tuple[str, str, float], **gi
 
 
 def test_a_training_set_holds_what_was_served_and_what_could_be_known(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     see(
         database,
@@ -182,7 +177,7 @@ def test_a_training_set_holds_what_was_served_and_what_could_be_known(
 
 
 def test_a_surface_sees_only_its_own_requests_and_outcomes(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     page = [make_record("r1", surface=surface, items=["x", "y"]) for surface in ("feed", "reels")]
     log.append_many(page)
@@ -200,7 +195,7 @@ def test_a_surface_sees_only_its_own_requests_and_outcomes(
 
 
 def test_rows_that_lack_a_version_are_left_out_and_counted(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append_many([make_record("r1", items=["a"]), make_record("r2", items=["a"], versions=("core@2",))])
     log.seal(now)
@@ -215,7 +210,7 @@ def test_rows_that_lack_a_version_are_left_out_and_counted(
 
 
 def test_the_pins_keep_out_what_came_after(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     see(database, now, ("u1", "a", "feed", 1000))
     log.append(make_record("r1", served_at_us=5000, items=["x", "y"]))
@@ -237,7 +232,7 @@ def test_the_pins_keep_out_what_came_after(
 
 
 def test_outcomes_after_the_attribution_end_do_not_count(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append(make_record("r1", items=["a", "b"]))
     log.seal(now)
@@ -250,7 +245,7 @@ def test_outcomes_after_the_attribution_end_do_not_count(
 
 def test_the_digest_does_not_depend_on_how_the_work_was_cut(
     log: ImpressionLog,
-    objects: MemoryObjectStore,
+    objects: ObjectStore,
     database: Database,
     now: datetime,
     make_record: Make,
@@ -288,7 +283,7 @@ def test_the_digest_does_not_depend_on_how_the_work_was_cut(
 
 
 def test_the_manifest_tells_how_it_was_made(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append(make_record("r1"))
     log.seal(now)
@@ -308,7 +303,7 @@ def test_the_manifest_tells_how_it_was_made(
 
 
 def test_an_empty_window_gives_an_empty_training_set(
-    objects: MemoryObjectStore, database: Database, now: datetime
+    objects: ObjectStore, database: Database, now: datetime
 ) -> None:
     made = build(database, objects, now)
     assert (made.state, made.rows, made.requests, made.bytes) == ("ready", 0, 0, 0)
@@ -316,7 +311,7 @@ def test_an_empty_window_gives_an_empty_training_set(
         assert training_sets.files(session, objects, made.id) == []
 
 
-def test_states_and_errors(objects: MemoryObjectStore, database: Database, now: datetime) -> None:
+def test_states_and_errors(objects: ObjectStore, database: Database, now: datetime) -> None:
     for wrong in (
         {"window_end": instant(0)},
         {"versions": ["core@1", "core@1"]},
@@ -341,7 +336,7 @@ def test_states_and_errors(objects: MemoryObjectStore, database: Database, now: 
 
 
 def test_a_published_set_does_not_change(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime
 ) -> None:
     made = build(database, objects, now)
     prepared = training_sets.prepare(database, objects, made.id, [])
@@ -354,7 +349,7 @@ def test_a_published_set_does_not_change(
 
 
 def test_one_version_in_two_shapes_is_a_conflict(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append_many([make_record("r1", dim=4), make_record("r2", dim=8)])
     log.seal(now)
@@ -365,7 +360,7 @@ def test_one_version_in_two_shapes_is_a_conflict(
 
 
 def test_a_damaged_part_is_not_published(
-    log: ImpressionLog, objects: MemoryObjectStore, database: Database, now: datetime, make_record: Make
+    log: ImpressionLog, objects: ObjectStore, database: Database, now: datetime, make_record: Make
 ) -> None:
     log.append(make_record("r1"))
     log.seal(now)

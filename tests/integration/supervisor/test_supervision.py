@@ -8,23 +8,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
 from bedplate_services.supervisor.supervision import Supervision
 
 PATIENCE_SECONDS = 20.0
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.integration.places import Places
 
 from bedplate.client.checkpoints import read_checkpoint
 from bedplate.wire.registry import FoundationCreate, TeamCreate, Version, VersionCreate
@@ -26,7 +27,6 @@ from bedplate_registry.checkpoint_files import CheckpointPolicy
 from bedplate_registry.database import Database as RegistryDatabase
 from bedplate_store import jobs, outbox
 from bedplate_store.database import Database as StoreDatabase
-from bedplate_store.objects import MemoryObjectStore
 from bedplate_workers.checkpoints import CheckpointFiles, Checkpoints
 from bedplate_workers.handlers import Handlers, Workplace
 from bedplate_workers.work import Ending, Worker
@@ -139,23 +139,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def databases(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[RegistryDatabase, StoreDatabase]:
-    """Both, migrated, and of one test."""
-    if request.param == "postgresql":
-        urls = request.getfixturevalue("postgresql_urls")
-        return RegistryDatabase(urls.registry), StoreDatabase(urls.store)
-    registry = RegistryDatabase(f"sqlite:///{tmp_path / 'registry.db'}")
-    store = StoreDatabase(f"sqlite:///{tmp_path / 'store.db'}")
-    registry.migrate()
-    store.migrate()
-    return registry, store
-
-
 @pytest.fixture
-def bench(tmp_path: Path, clock: Clock, databases: tuple[RegistryDatabase, StoreDatabase]) -> Iterator[Bench]:
-    registry, store = databases
-    objects = MemoryObjectStore()
+def bench(tmp_path: Path, clock: Clock, places: Places) -> Iterator[Bench]:
+    registry, store = RegistryDatabase(places.registry_url), StoreDatabase(places.store_url)
+    objects = places.objects.open()
     files = CheckpointFiles(registry, objects, tmp_path / "cache")
     workplace = Workplace(
         registry=registry,

@@ -1,35 +1,21 @@
-"""The folder that serves as a broker: messages arrive whole, once, in the queue they were sent to."""
+"""Messages arrive whole, once, in the queue they were sent to; and what a folder needs to be a broker."""
 
 from __future__ import annotations
 
 import os
 import threading
 from pathlib import Path
-from queue import Empty
-from typing import Any
 
 import pytest
+from tests.engines.messages import take_all
 
 from bedplate_workers.app import create_app, send_task
-from bedplate_workers.broker import sweep_processed
+from bedplate_workers.broker import check_queues, sweep_processed
 
 
-def take_all(app: Any, queue: str) -> list[str]:
-    """The partition ids waiting in a queue."""
-    taken: list[str] = []
-    with app.connection_for_read() as connection:
-        box = connection.SimpleQueue(queue)
-        while True:
-            try:
-                message = box.get_nowait()
-            except Empty:
-                return taken
-            taken.append(message.payload[0][0])
-            message.ack()
-
-
-def test_messages_reach_the_queue_they_were_sent_to(tmp_path: Path) -> None:
-    app = create_app(f"filesystem://{tmp_path}")
+def test_messages_reach_the_queue_they_were_sent_to(broker_url: str) -> None:
+    app = create_app(broker_url)
+    check_queues(app)
     for number in range(4):
         send_task(app, "bedplate.work", [f"p{number}"], "gpu" if number % 2 else "cpu")
     assert take_all(app, "gpu") == ["p1", "p3"]
@@ -37,14 +23,15 @@ def test_messages_reach_the_queue_they_were_sent_to(tmp_path: Path) -> None:
     assert take_all(app, "cpu") == []
 
 
-def test_a_reader_never_meets_half_a_message(tmp_path: Path) -> None:
-    app = create_app(f"filesystem://{tmp_path}")
+def test_a_reader_never_meets_half_a_message(broker_url: str) -> None:
+    app = create_app(broker_url)
+    check_queues(app)
     count = 300
     sender = threading.Thread(
         target=lambda: [send_task(app, "bedplate.work", [str(number)], "cpu") for number in range(count)]
     )
     sender.start()
-    reader = create_app(f"filesystem://{tmp_path}")
+    reader = create_app(broker_url)
     taken: list[str] = []
     while sender.is_alive() or len(taken) < count:
         taken += take_all(reader, "cpu")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import urllib.request
+from functools import partial
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
+from tests.engines.messages import take_all
 
 from bedplate.references import VersionReference
 from bedplate.wire.registry import AliasMove, SpaceSignature, Version
@@ -25,6 +27,8 @@ from bedplate_store import (
 from bedplate_store.reader_processes import OpenSpace, ReaderProcess
 from bedplate_store.spaces import SpaceKey
 from bedplate_store.writes import Writes
+from bedplate_workers.app import create_app, send_task
+from bedplate_workers.broker import check_queues
 from bedplate_workers.database_metrics import AliasCollector, SpaceCollector, database_collectors
 from bedplate_workers.handlers import result
 from bedplate_workers.job_kinds import HANDLERS
@@ -43,30 +47,22 @@ def samples(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
     }
 
 
-class Broker:
-    """Remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, str, str]] = []
-
-    def __call__(self, task: str, arguments: list[Any], queue: str) -> None:
-        self.sent.append((task, arguments[0], queue))
-
-
-def test_messages_go_to_the_queue_of_their_jobs_kind(bench: Any, clock: Any) -> None:
+def test_messages_go_to_the_queue_of_their_jobs_kind(bench: Any, clock: Any, broker_url: str) -> None:
     counting, embedding = bench.job(partitions=1), bench.job(kind="embed", partitions=1)
-    broker = Broker()
-    assert drain_outbox(bench.workplace.store, broker, clock) == 2
-    assert broker.sent == [
-        ("bedplate.work", f"{counting.id}/0/0", "cpu"),
-        ("bedplate.work", f"{embedding.id}/0/0", "gpu"),
-    ]
-    assert drain_outbox(bench.workplace.store, broker, clock) == 0
+    app = create_app(broker_url)
+    check_queues(app)
+    assert drain_outbox(bench.workplace.store, partial(send_task, app), clock) == 2
+    assert take_all(app, "cpu") == [f"{counting.id}/0/0"]
+    assert take_all(app, "gpu") == [f"{embedding.id}/0/0"]
+    assert drain_outbox(bench.workplace.store, partial(send_task, app), clock) == 0
+    app.close()
 
 
 def test_more_messages_than_fit_a_round_are_all_sent(bench: Any, clock: Any) -> None:
     bench.job(partitions=250)
-    assert drain_outbox(bench.workplace.store, Broker(), clock) == 250
+    sent: list[Any] = []
+    assert drain_outbox(bench.workplace.store, lambda *message: sent.append(message), clock) == 250
+    assert len(sent) == 250
 
 
 def test_the_partition_of_a_dead_worker_is_done_by_another(bench: Any, clock: Any) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import select
+from tests.integration.places import Places
+from tests.waiting import wait_until
 
 from bedplate_store.database import Database
 from bedplate_store.impressions import ImpressionLog, ImpressionRecord
-from bedplate_store.objects import LocalObjectStore
 from bedplate_store.tables.records import LoggedRequestRow
 from bedplate_workers.alive import main as alive
 from bedplate_workers.clocks import system_clock
@@ -28,28 +27,25 @@ Start = Callable[[Mapping[str, str]], subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/store.db")
-    database.migrate()
+def database(places: Places) -> Iterator[Database]:
+    database = Database(places.store_url)
     yield database
     database.close()
 
 
 @pytest.fixture
-def log(tmp_path: Path, database: Database) -> ImpressionLog:
+def log(tmp_path: Path, places: Places, database: Database) -> ImpressionLog:
     """As the inference service appends to it."""
-    return ImpressionLog(tmp_path / "spool", LocalObjectStore(tmp_path / "objects"), database)
+    return ImpressionLog(tmp_path / "spool", places.objects.open(), database)
 
 
 @pytest.fixture
-def start(tmp_path: Path, database: Database) -> Iterator[Start]:
+def start(tmp_path: Path, places: Places) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def run(more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         own = {
-            "BEDPLATE_REGISTRY_DATABASE_URL": database.url,
-            "BEDPLATE_STORE_DATABASE_URL": database.url,
-            "BEDPLATE_OBJECTS_URL": f"file://{tmp_path}/objects",
+            **places.environment(),
             "BEDPLATE_BROKER_URL": f"filesystem://{tmp_path}/broker",
             "BEDPLATE_CACHE_DIR": str(tmp_path / "cache"),
             "BEDPLATE_SPOOL_DIR": str(tmp_path / "spool"),
@@ -57,7 +53,7 @@ def start(tmp_path: Path, database: Database) -> Iterator[Start]:
             **more,
         }
         command = [sys.executable, "-m", "bedplate_workers.sealer"]
-        started.append(subprocess.Popen(command, env={**os.environ, **own}))
+        started.append(subprocess.Popen(command, env=own))
         return started[-1]
 
     yield run
@@ -83,13 +79,6 @@ def record(number: int) -> ImpressionRecord:
 def logged(database: Database) -> list[str]:
     with database.read() as session:
         return sorted(session.scalars(select(LoggedRequestRow.request_id)))
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
 
 
 def test_it_seals_while_it_runs_and_the_rest_when_told_to_stop(
