@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.chart.rendering import Helm, Manifest, one
 from tests.engines import S3, PostgreSQL, Redis
 from tests.engines.engine import PrivateServer, free_port
 from tests.engines.s3 import free_ports
+from tests.waiting import wait_until
 
 from bedplate import Client
 from bedplate.errors import Unavailable
@@ -217,13 +217,6 @@ def logged_requests(url: str) -> list[str]:
             return list(session.scalars(select(LoggedRequestRow.request_id)))
     finally:
         database.close()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.2)
 
 
 def test_every_probe_says_yes(installed: TryOut, store_nodes: int) -> None:

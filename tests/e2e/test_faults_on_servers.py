@@ -19,18 +19,20 @@ from sqlalchemy import select
 from tests.engines import S3, Absent, PostgreSQL, RabbitMQ, Redis
 from tests.engines.environments import on_servers
 from tests.engines.tcp_proxy import TcpProxy
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bedplate import Client
 from bedplate.errors import Unavailable
+from bedplate.wire.store import Snapshot
 from bedplate_services.supervisor.platform import Platform
 from bedplate_store.database import Database
 from bedplate_store.tables.jobs import JobRow, PartitionRow
 
+from .conftest import USERS as USERS_SEEN
 from .conftest import populated_platform
 
 PARTITIONS = 30
 OUTAGE_SECONDS = 30.0
-PATIENCE_SECONDS = 180.0
 ITEMS, OTHER_ITEMS, USERS = "core@1/item", "core@2/item", "core@1/user"
 # Of a worker that froze within a transaction, whose locks the others need.
 TRANSACTIONS_END = {"BEDPLATE_DATABASE_IDLE_IN_TRANSACTION_SECONDS": "40"}
@@ -45,8 +47,29 @@ class Scene:
     broker: Redis | RabbitMQ
     way_to_s3: TcpProxy
     ledger: Database
-    undisturbed: dict[str, str]
-    """Digests of jobs that nothing befell, by space."""
+    embed: Callable[..., str]
+    wait_for_middle: Callable[..., Any]
+    snapshot_digest: Callable[..., str]
+    undisturbed: dict[str, Snapshot]
+    """What a job published that nothing befell, by space."""
+
+    def begin(self, client: Client, space: str, partitions: int = PARTITIONS) -> str:
+        return self.embed(client, space, partitions=partitions)
+
+    def reach_the_middle(self, client: Client, space: str) -> str:
+        """A job, some of whose partitions are done."""
+        job = self.begin(client, space)
+        self.wait_for_middle(client, job)
+        return job
+
+    def check(self, client: Client, job: str, space: str) -> None:
+        """Every partition is done once, and one snapshot has every row, as if nothing had happened."""
+        expected = self.undisturbed[space]
+        assert self.snapshot_digest(client, job, space) == expected.digest
+        state = client.jobs.get(job)
+        assert state.state == "succeeded"
+        assert all(stage.done == stage.total for stage in state.progress)
+        assert [each.rows for each in client.spaces.snapshots(space) if each.job == job] == [expected.rows]
 
 
 @pytest.fixture(scope="module", params=[Redis, RabbitMQ], ids=["redis", "rabbitmq"])
@@ -56,6 +79,7 @@ def scene(
     world: Any,
     s3: S3,
     embed: Callable[..., str],
+    wait_for_middle: Callable[..., Any],
     snapshot_digest: Callable[..., str],
 ) -> Iterator[Scene]:
     server = urlsplit(s3.endpoint)
@@ -73,12 +97,19 @@ def scene(
         platform = stack.enter_context(
             populated_platform(folder, world, {**environment, **TRANSACTIONS_END}, workers=2)
         )
-        client = stack.enter_context(Client(platform.client_url, platform.token))
-        jobs = {space: embed(client, space, partitions=2) for space in (ITEMS, OTHER_ITEMS, USERS)}
-        undisturbed = {space: snapshot_digest(client, job, space) for space, job in jobs.items()}
         ledger = Database(platform.engines.store_database)
         stack.callback(ledger.close)
-        yield Scene(platform, postgresql, broker, way, ledger, undisturbed)
+        made = Scene(
+            platform, postgresql, broker, way, ledger, embed, wait_for_middle, snapshot_digest, undisturbed={}
+        )
+        with Client(platform.client_url, platform.token) as client:
+            rows = {ITEMS: len(world.keys), OTHER_ITEMS: len(world.keys), USERS: USERS_SEEN}
+            jobs = {space: made.begin(client, space, partitions=2) for space in rows}
+            for space, job in jobs.items():
+                snapshot_digest(client, job, space)
+                (made.undisturbed[space],) = client.spaces.snapshots(space)
+        assert {space: each.rows for space, each in made.undisturbed.items()} == rows
+        yield made
 
 
 @pytest.fixture
@@ -87,87 +118,47 @@ def client(scene: Scene) -> Iterator[Client]:
         yield made
 
 
-def check_whole(client: Client, job: str, space: str, rows: int) -> None:
-    """Every partition is done once, and one snapshot has every row."""
-    state = client.jobs.get(job)
-    assert state.state == "succeeded"
-    assert all(stage.done == stage.total for stage in state.progress)
-    assert [each.rows for each in client.spaces.snapshots(space) if each.job == job] == [rows]
-
-
-def test_a_broker_killed_and_emptied_costs_nothing_but_time(
-    scene: Scene,
-    client: Client,
-    world: Any,
-    embed: Callable[..., str],
-    wait_for_middle: Callable[..., Any],
-    snapshot_digest: Callable[..., str],
-) -> None:
+def test_a_broker_killed_and_emptied_costs_nothing_but_time(scene: Scene, client: Client) -> None:
     """Its messages and queues are gone. A job that is asked for while it is away begins when it is back."""
-    job = embed(client, ITEMS, partitions=PARTITIONS)
-    wait_for_middle(client, job)
+    job = scene.reach_the_middle(client, ITEMS)
     scene.broker.kill()
-    asked_meanwhile = embed(client, OTHER_ITEMS, partitions=2)
+    asked_meanwhile = scene.begin(client, OTHER_ITEMS, partitions=2)
     scene.broker.empty()
     scene.broker.restart()
-    assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
-    assert snapshot_digest(client, asked_meanwhile, OTHER_ITEMS) == scene.undisturbed[OTHER_ITEMS]
-    check_whole(client, job, ITEMS, len(world.keys))
-    check_whole(client, asked_meanwhile, OTHER_ITEMS, len(world.keys))
+    scene.check(client, job, ITEMS)
+    scene.check(client, asked_meanwhile, OTHER_ITEMS)
 
 
-def test_a_database_killed_and_started_again_costs_nothing_but_time(
-    scene: Scene,
-    client: Client,
-    world: Any,
-    embed: Callable[..., str],
-    wait_for_middle: Callable[..., Any],
-    snapshot_digest: Callable[..., str],
-) -> None:
+def test_a_database_killed_and_started_again_costs_nothing_but_time(scene: Scene, client: Client) -> None:
     """Nobody who works on the job has to be started again."""
-    job = embed(client, ITEMS, partitions=PARTITIONS)
-    wait_for_middle(client, job)
+    job = scene.reach_the_middle(client, ITEMS)
     before = scene.platform.pids()
     with scene.database.away(), pytest.raises(Unavailable):
         client.jobs.get(job)
     wait_until(lambda: answers(client, job))
-    assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
-    check_whole(client, job, ITEMS, len(world.keys))
+    scene.check(client, job, ITEMS)
     assert before.items() <= scene.platform.pids().items()
 
 
-def test_a_killed_worker_costs_nothing_but_time(
-    scene: Scene,
-    client: Client,
-    world: Any,
-    embed: Callable[..., str],
-    snapshot_digest: Callable[..., str],
-) -> None:
+def test_a_killed_worker_costs_nothing_but_time(scene: Scene, client: Client) -> None:
     """It dies with a partition in its hands, which is done again."""
     worker = scene.platform.pids()["worker"]
-    job = embed(client, ITEMS, partitions=PARTITIONS)
+    job = scene.begin(client, ITEMS)
     held = freeze_with_a_partition(scene.ledger, job, worker)
     os.kill(worker, signal.SIGKILL)
-    assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
+    scene.check(client, job, ITEMS)
     with scene.ledger.read() as session:
         done = session.get_one(PartitionRow, held)
         assert (done.state, done.attempt, done.fencing_token) == ("done", 2, 2)
-    check_whole(client, job, ITEMS, len(world.keys))
 
 
-def test_a_worker_frozen_past_its_lease_comes_too_late(
-    scene: Scene,
-    client: Client,
-    world: Any,
-    embed: Callable[..., str],
-    snapshot_digest: Callable[..., str],
-) -> None:
+def test_a_worker_frozen_past_its_lease_comes_too_late(scene: Scene, client: Client) -> None:
     """Another one does its partition and ends the job; what it brings when it thaws is not taken."""
     frozen = scene.platform.pids()["worker"]
-    job = embed(client, USERS, partitions=PARTITIONS)
+    job = scene.begin(client, USERS)
     held = freeze_with_a_partition(scene.ledger, job, frozen)
     try:
-        assert snapshot_digest(client, job, USERS) == scene.undisturbed[USERS]
+        scene.check(client, job, USERS)
         with scene.ledger.read() as session:
             done = session.get_one(PartitionRow, held)
             assert (done.state, done.attempt, done.fencing_token) == ("done", 2, 2)
@@ -179,7 +170,7 @@ def test_a_worker_frozen_past_its_lease_comes_too_late(
     with scene.ledger.read() as session:
         after = session.get_one(PartitionRow, held)
         assert (after.state, after.fencing_token, after.result) == ("done", 2, result)
-    check_whole(client, job, USERS, 150)
+    scene.check(client, job, USERS)
     assert scene.platform.pids()["worker"] == frozen, "it goes on working"
 
 
@@ -211,26 +202,12 @@ def answers(client: Client, job: str) -> bool:
     return True
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("scene", [Redis], ids=["redis"], indirect=True, scope="module")
 def test_an_s3_server_out_of_reach_for_half_a_minute_costs_nothing_but_time(
-    scene: Scene,
-    client: Client,
-    world: Any,
-    embed: Callable[..., str],
-    wait_for_middle: Callable[..., Any],
-    snapshot_digest: Callable[..., str],
+    scene: Scene, client: Client, world: Any
 ) -> None:
     """Meanwhile readers answer from the snapshot they have open."""
     before = client.spaces.lookup(ITEMS, world.keys)
-    job = embed(client, ITEMS, partitions=PARTITIONS)
-    wait_for_middle(client, job)
+    job = scene.reach_the_middle(client, ITEMS)
     scene.way_to_s3.cut()
     until = time.monotonic() + OUTAGE_SECONDS
     while time.monotonic() < until:
@@ -239,5 +216,4 @@ def test_an_s3_server_out_of_reach_for_half_a_minute_costs_nothing_but_time(
         time.sleep(0.5)
     assert client.jobs.get(job).state == "running"
     scene.way_to_s3.mend()
-    assert snapshot_digest(client, job, ITEMS) == scene.undisturbed[ITEMS]
-    check_whole(client, job, ITEMS, len(world.keys))
+    scene.check(client, job, ITEMS)

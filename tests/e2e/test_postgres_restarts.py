@@ -12,11 +12,12 @@ import httpx
 import numpy as np
 import pytest
 from tests.engines import Absent, PostgreSQL
+from tests.waiting import wait_until
 
 from bedplate import Client
 from bedplate.errors import Unavailable
 
-from .cluster import PATIENCE_SECONDS, TOKEN, Cluster
+from .cluster import TOKEN, Cluster
 from .served_space import DIM, LOOKUP, ROWS, SEARCH, publish
 
 AWAY_SECONDS = 6.0
@@ -42,13 +43,6 @@ def cluster(tmp_path: Path, postgres: PostgreSQL) -> Iterator[Cluster]:
         made.prepare()
         yield made
         made.close()
-
-
-def eventually(seen: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not seen():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 class Readers:
@@ -104,18 +98,18 @@ def test_while_the_database_is_away_lookups_go_on_and_the_rest_says_when_to_come
         publish(cluster, client)
     with http(api.url) as client:
         assert write(client).status_code == httpx.codes.OK
-        eventually(lambda: client.post(LOOKUP, json={"keys": [1]}).status_code == 200, "it is served")
+        wait_until(lambda: client.post(LOOKUP, json={"keys": [1]}).status_code == 200, "it is served")
         with Readers(api.url) as reading:
-            eventually(lambda: reading.answers > 20, "readers read")
+            wait_until(lambda: reading.answers > 20, "readers read")
             with postgres.away():
                 before = reading.answers
                 all_else_says_when_to_come_again(client)
                 assert reading.answers > before + 20
                 assert reading.failures == []
-            eventually(lambda: client.get("/v1/teams").status_code == 200, "the registry answers by itself")
-            eventually(lambda: write(client).status_code == 200, "the store answers by itself")
+            wait_until(lambda: client.get("/v1/teams").status_code == 200, "the registry answers by itself")
+            wait_until(lambda: write(client).status_code == 200, "the store answers by itself")
             after = reading.answers
-            eventually(lambda: reading.answers > after + 20, "readers read on")
+            wait_until(lambda: reading.answers > after + 20, "readers read on")
     assert reading.failures == []
 
 
@@ -150,7 +144,7 @@ def test_an_embed_job_ends_right(
         wait_for_middle(client, job)
         with postgres.away():
             time.sleep(1.0)  # long enough for every process to meet it
-        eventually(lambda: _answers(client), "the API answers by itself")
+        wait_until(lambda: _answers(client), "the API answers by itself")
         disturbed = snapshot_digest(client, job, "core@1/item")
         ended = client.jobs.get(job)
         assert ended.state == "succeeded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import pytest
 from tests.engines.engine import free_port
+from tests.waiting import wait_until
 
 from bedplate import Client
 from bedplate.wire.registry import SpaceSignature
@@ -107,13 +108,6 @@ def start_node(cluster: Cluster, process: str, node: str, drain_seconds: float) 
     return started
 
 
-def eventually(seen: Callable[[], bool], process: Process) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not seen():
-        assert time.monotonic() < deadline, process.log.read_text()[-4000:]
-        time.sleep(0.1)
-
-
 @pytest.mark.timeout(900)
 def test_a_store_node_is_replaced_under_load_and_no_request_misses_a_shard(cluster: Cluster) -> None:
     settings = shutdown("store")
@@ -133,7 +127,7 @@ def test_a_store_node_is_replaced_under_load_and_no_request_misses_a_shard(clust
 
     assert asked(old.url)
     with Load(api.url) as load:
-        eventually(lambda: load.answers > 5, api)
+        wait_until(lambda: load.answers > 5, api.log.read_text)
         new = start_node(cluster, "successor", NODES[0], settings["drainSeconds"])
         new.wait_until_ready()
         assert asked(new.url)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.waiting import wait_until
 
 from bedplate import Client
 from bedplate.wire.registry import Signature, SpaceSignature, TensorSignature
@@ -46,13 +47,6 @@ PATIENCE_SECONDS = 120.0
 MODES = ("sdk", "sdk", "raw", "json")
 _CLIENT = Path(__file__).with_name("swap_client.py")
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ +(\S.*)$")
-
-
-def eventually(seen: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not seen():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def apis(platform: Platform) -> dict[str, int]:
@@ -214,21 +208,21 @@ def check(reports: list[dict[str, Any]], states: set[str], broken: int) -> None:
 def test_a_swap_and_a_rollback_under_load(swapping: tuple[Platform, Client], tmp_path: Path) -> None:
     platform, client = swapping
     with clients(platform) as end:
-        eventually(lambda: serving(client, 1), "the first version is open")
+        wait_until(lambda: serving(client, 1), "the first version is open")
         old = {path for pid in apis(platform).values() for path in resident_bytes(pid)[0]}
         watch = Watch(platform)
         watch.start()
         try:
             embed(platform, tmp_path, 2)
             readers = serving(client, 1)
-            eventually(lambda: serving(client, 2) >= readers, "every reader opens version 2 by itself")
+            wait_until(lambda: serving(client, 2) >= readers, "every reader opens version 2 by itself")
             for version, expected in ((2, 1), (1, 2), (2, 1)):
                 client.aliases.move("core", "production", version, expected=expected)
                 time.sleep(1.0)  # traffic on each side; longer than any process may answer with the old one
         finally:
             watch.ended.set()
             watch.join()
-        eventually(lambda: not _mapped(platform, old), "the files of version 1 are let go")
+        wait_until(lambda: not _mapped(platform, old), "the files of version 1 are let go")
         reports = end()
     check(reports, {"core@1/1", "core@2/1"}, broken=0)
     both = sum(client.spaces.snapshots(f"core@{version}/item")[0].bytes for version in (1, 2))
@@ -244,23 +238,23 @@ def test_a_reader_killed_in_the_middle(swapping: tuple[Platform, Client]) -> Non
     back to a version that was let go meanwhile."""
     platform, client = swapping
     with clients(platform) as end:
-        eventually(lambda: serving(client, 1), "the first version is open")
+        wait_until(lambda: serving(client, 1), "the first version is open")
         fill(client, 2, 1)
         killed = apis(platform)["api-2"]
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: apis(platform).get("api-2") != killed, "it is gone")
+        wait_until(lambda: apis(platform).get("api-2") != killed, "it is gone")
         # A move is sent once: not over a connection to the killed process.
         with Client(platform.client_url, platform.token) as mover:
             mover.aliases.move("core", "production", 2, expected=1, wait_for_readers_seconds=30)
-        eventually(lambda: "api-2" in apis(platform), "it is started again")
+        wait_until(lambda: "api-2" in apis(platform), "it is started again")
         successor = apis(platform)["api-2"]
-        eventually(
+        wait_until(
             lambda: any(process.endswith(f"/{successor}") for process in serving(client, 2)),
             "the successor opens what the others serve",
         )
         fill(client, 2, 2)
-        eventually(lambda: len(serving(client, 2)) == 2, "both have the newer snapshot")
-        eventually(lambda: not serving(client, 1), "version 1 is let go")
+        wait_until(lambda: len(serving(client, 2)) == 2, "both have the newer snapshot")
+        wait_until(lambda: not serving(client, 1), "version 1 is let go")
         client.aliases.move("core", "production", 1, expected=2, wait_for_readers_seconds=30)
         time.sleep(1.0)
         reports = end()

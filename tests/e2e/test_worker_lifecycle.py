@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import wait_until
 
 from .cluster import PATIENCE_SECONDS, Cluster, Process
 
@@ -38,23 +38,16 @@ def start(cluster: Cluster, name: str, module: str) -> Process:
     return cluster.start(name, module, HEARTBEAT_FILE=heartbeat)
 
 
-def eventually(seen: Callable[[], bool], process: Process) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not seen():
-        assert time.monotonic() < deadline, process.log.read_text()[-4000:]
-        time.sleep(0.1)
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("module", ["bedplate_workers", "bedplate_workers.reconciler"])
 def test_the_probe_tells_a_frozen_process_from_a_living_one(cluster: Cluster, module: str) -> None:
     assert not alive(cluster, "probed")
     process = start(cluster, "probed", module)
-    eventually(lambda: alive(cluster, "probed"), process)
+    wait_until(lambda: alive(cluster, "probed"), process.log.read_text)
     process.running.send_signal(signal.SIGSTOP)
-    eventually(lambda: not alive(cluster, "probed"), process)
+    wait_until(lambda: not alive(cluster, "probed"), process.log.read_text)
     process.running.send_signal(signal.SIGCONT)
-    eventually(lambda: alive(cluster, "probed"), process)
+    wait_until(lambda: alive(cluster, "probed"), process.log.read_text)
     assert process.stop(PATIENCE_SECONDS) == 0
 
 
