@@ -17,6 +17,7 @@ SUITES = "tests/integration/"
 
 WITHOUT_AN_ENGINE = {
     "sdk/test_direct.py": "the client's connections, to a server of the test",
+    "sdk/test_large_answers.py": "the client's connections, to a server of the test",
     "services/test_node_connections.py": "connections to store nodes, which are servers of the test",
     "services/test_problems.py": {
         "test_a_body_over_the_limit_is_refused": "an application of the test",
@@ -90,5 +91,5 @@ def test_every_test_runs_on_postgresql_too_or_is_named_here_with_the_reason() ->
         alone = {test for test, runs in tests.items() if not any("postgresql" in run for run in runs)}
         reasons = named.pop(module, {})
         expected = set(reasons) if isinstance(reasons, dict) else set(tests)
-        assert alone == expected, f"{SUITES}{module}: on one engine only, and named in {__file__}"
-    assert not named, f"named in {__file__}, and no longer there"
+        assert alone == expected, f"{SUITES}{module}: those on one engine, against those named in this file"
+    assert not named, "named in this file, and no longer there"
