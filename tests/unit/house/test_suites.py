@@ -17,6 +17,7 @@ SUITES = "tests/integration/"
 
 WITHOUT_AN_ENGINE = {
     "sdk/test_direct.py": "the client's connections, to a server of the test",
+    "sdk/test_direct_tls.py": "the client's connections, to a server of the test",
     "sdk/test_large_answers.py": "the client's connections, to a server of the test",
     "services/test_node_connections.py": "connections to store nodes, which are servers of the test",
     "services/test_problems.py": {
