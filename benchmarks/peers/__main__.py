@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.choices import among
@@ -27,7 +29,8 @@ from benchmarks.vectors import clustered, gapped_keys
 HERE = Path(__file__).parent
 OUTPUT = Path("benchmarks") / "results" / "peers.local.json"
 _QUERIES = 400
-_WIDTH = 160
+_WIDTH = 180
+_PROCESSOR = "processor_ms_per_call"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def main(
         for name in names or []:
             python = _python(PEERS[name], environments.expanduser() / name, messages)
             messages.print(f"{name}: loading and measuring ...", highlight=False)
-            results.append(_run(python, PEERS[name].script, Path(folder), seconds))
+            result = _run(python, PEERS[name].script, Path(folder), seconds)
+            results.append({**result, "packages": PEERS[name].packages})
     console = Console()
     print_table(results, console if console.is_terminal else Console(width=_WIDTH))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -132,31 +136,46 @@ def _run(python: Path, script: str, work: Path, seconds: float) -> dict[str, Any
 
 
 def print_table(results: list[dict[str, Any]], console: Console) -> None:
-    """One line a peer: lookups, searches at the recall target, and loading."""
+    """One line a peer: lookups, searches at the recall target, and loading.
+
+    ``x``: how many times the processor time that Bedplate takes for one call; only where it was measured too.
+    """
+    ours = next((result for result in results if result["peer"] == "bedplate"), {})
     title = f"One client: lookup of {KEYS} keys, search top {K} at recall {RECALL_TARGET:g}"
     table = Table("peer", "how it is asked", title=title)
     for column in (
         "lookups/s",
         "p50 ms",
         "CPU ms",
+        "x",
         "searches/s",
         "p50 ms",
         "CPU ms",
+        "x",
         "recall@10",
         "rows/s loaded",
     ):
         table.add_column(column, justify="right")
     for result in results:
-        cells = _timings(result["lookup"]) + (_timings(result["search"]) if "search" in result else ["-"] * 3)
+        cells = [*_timings(result, ours, "lookup"), *_timings(result, ours, "search")]
         recall = f"{result['search']['recall_at_10']:.3f}" if "search" in result else "-"
-        table.add_row(
-            result["peer"], result["interface"], *cells, recall, number(result["load_rows_per_second"])
-        )
+        asked = f"{result['interface']} {_versions(result['packages'])}".rstrip()
+        table.add_row(result["peer"], asked, *cells, recall, number(result["load_rows_per_second"]))
     console.print(table)
 
 
-def _timings(timed: dict[str, float]) -> list[str]:
-    return [number(timed[name]) for name in ("calls_per_second", "p50_ms", "processor_ms_per_call")]
+def _timings(result: dict[str, Any], ours: dict[str, Any], work: str) -> list[str]:
+    if work not in result:
+        return ["-"] * 4
+    timed = result[work]
+    cells = [number(timed[name]) for name in ("calls_per_second", "p50_ms", _PROCESSOR)]
+    return [*cells, number(timed[_PROCESSOR] / ours[work][_PROCESSOR]) if work in ours else "-"]
+
+
+def _versions(packages: Sequence[str]) -> str:
+    """What a peer is pinned to: "(redis 8.1.0)"."""
+    pinned = [package.replace("==", " ") for package in packages if "==" in package]
+    return escape(f"({', '.join(pinned)})") if pinned else ""
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 600.0) -> None:
     """Poll ``ready`` until it is true.
 
     Raises:

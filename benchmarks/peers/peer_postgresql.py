@@ -24,6 +24,7 @@ class PostgreSQL:
     def start(self, folder: Path, dim: int) -> None:
         url = os.environ.get("PEERS_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
         self._connection = psycopg.connect(url, autocommit=True)
+        self.interface += f", server {self._connection.info.parameter_status('server_version')}"
         self._connection.execute(f"CREATE UNLOGGED TABLE {_TABLE} (key bigint PRIMARY KEY, vector bytea)")
         self._dim = dim
 

@@ -33,6 +33,7 @@ class Redis:
         self._server = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
         wait_until(lambda: listening(port), "redis-server")
         self._client = redis.Redis(port=port, protocol=3)
+        self.interface += f", server {self._client.info('server')['redis_version']}"
         self._dim = dim
 
     def load(self, keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:

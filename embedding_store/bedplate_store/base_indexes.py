@@ -96,12 +96,11 @@ def add_part(
     ``progress`` is told how many of them are added, and may raise to stop.
     """
     path = _new_file(cache_dir, "part")
-    how = recipe("ivf", base.segment.rows, base.segment.dtype)
     segment, lists = _open(objects, cache_dir, base), _local(objects, cache_dir, trained)
     return _kept(
         objects,
         path,
-        lambda: add_rows(segment, how, lists, path, start, stop, progress=progress, centroids=centroids),
+        lambda: add_rows(segment, lists, path, start, stop, progress=progress, centroids=centroids),
     )
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import Metric
 from bedplate.wire.store import IndexSpecification
 from bedplate_store.indexes.centroids import CentroidSearch, adder, train_lists
 from bedplate_store.indexes.documents import BuiltIndex, BuiltKind, IndexDocument
-from bedplate_store.indexes.faiss_views import THREADS, faiss, faiss_metric, threads
+from bedplate_store.indexes.faiss_views import THREADS, faiss, faiss_metric, threads, write_index
+from bedplate_store.indexes.graphs import build_graph
 from bedplate_store.indexes.sharded import open_files, with_shards
 from bedplate_store.indexes.tuning import HeldBack, held_back_rows, hold_back, tune
 from bedplate_store.mapping import sha256_file
@@ -41,7 +41,6 @@ _HNSW_EF_CONSTRUCTION = 100
 _TRAINING_ROWS = 1 << 16
 _TRAINING_ROWS_PER_LIST = 64
 _CHUNK_ROWS = 1 << 16
-_WRITE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +117,11 @@ def train(
             train_lists(index, vectors, centroids)
         else:
             index.train(vectors)
-    _write_index(index, path)
+    write_index(index, path)
 
 
 def add_rows(
     segment: Segment,
-    how: Recipe,
     trained: Path,
     path: Path,
     start: int,
@@ -132,24 +130,17 @@ def add_rows(
     progress: Callable[[int], None] = lambda _rows: None,
     centroids: CentroidSearch | None = None,
 ) -> None:
-    """Write the trained index with the rows ``[start, stop)`` in it. Only all rows make a graph.
+    """Write the trained inverted lists with the rows ``[start, stop)`` in them.
 
     ``progress`` is told how many rows are added, and may raise to stop. ``centroids`` as in :func:`train`.
     """
     index = faiss.read_index(str(trained))
-    add = index.add_with_ids
-    if how.mergeable and centroids is not None:
-        add = adder(index, centroids)
-    # A graph built by several threads differs from run to run.
-    with threads(1 if how.kind == "hnsw" else THREADS):
+    add = index.add_with_ids if centroids is None else adder(index, centroids)
+    with threads(THREADS):
         for first, vectors in _chunks(segment, start, stop):
-            if how.mergeable:
-                add(vectors, np.arange(first, first + len(vectors)))
-            else:
-                index.add(vectors)
+            add(vectors, np.arange(first, first + len(vectors)))
             progress(first + len(vectors) - start)
-    flags = 0 if how.codes else faiss.IO_FLAG_SKIP_STORAGE
-    _write_index(index, path, flags)
+    write_index(index, path)
 
 
 def merge_parts(parts: Sequence[Path], path: Path, first_row: int = 0) -> None:
@@ -171,7 +162,7 @@ def merge_parts(parts: Sequence[Path], path: Path, first_row: int = 0) -> None:
                 codes = part.invlists.get_codes(number)
                 index.invlists.update_entries(number, end - size, size, faiss.swig_ptr(ids), codes)
     index.ntotal = sum(part.ntotal for part in opened)
-    _write_index(index, path)
+    write_index(index, path)
 
 
 def finish(
@@ -182,10 +173,14 @@ def finish(
     *,
     target: float,
     held_back: HeldBack,
+    before: Sequence[Path] = (),
 ) -> BuiltIndex:
-    """Tune the index in ``paths``, of which each holds an equal range of the rows, and describe it."""
+    """Tune the index in ``paths``, of which each holds an equal range of the rows, and describe it.
+
+    ``before``: what graphs were before the rows that were held back came, see :func:`build_graph`.
+    """
     document = IndexDocument("", 0, how.kind, how.parameters(), None)
-    index = open_files(paths, document, segment, metric)
+    index = open_files(before or paths, document, segment, metric)
     parameters, at_10, at_100 = tune(index, how.kind, how.parameters(), target, held_back)
     files = [(sha256_file(path), path.stat().st_size) for path in paths]
     document = IndexDocument(*files[0], how.kind, parameters, at_10, at_100)
@@ -225,6 +220,7 @@ def build_index(
         how = recipe(kind, rows, dtype)
         trained = directory / f"trained-{uuid.uuid4().hex}.faiss"
         paths = [directory / f"index-{uuid.uuid4().hex}.faiss" for _ in spans]
+        before = [] if how.mergeable else [path.with_suffix(".before") for path in paths]
         try:
             if parts and how.mergeable:
                 each = len(parts) // len(spans)
@@ -232,17 +228,22 @@ def build_index(
                     merge_parts(parts[number * each : (number + 1) * each], path, span.start)
             else:
                 train(segment, how, metric, trained, seed=seed, centroids=centroids)
-                for path, span in zip(paths, spans, strict=True):
+                for number, (path, span) in enumerate(zip(paths, spans, strict=True)):
                     shard = segment if len(spans) == 1 else rows_of(segment, span.start, span.stop)
-                    add_rows(shard, how, trained, path, 0, len(span), centroids=centroids)
+                    if how.mergeable:
+                        add_rows(shard, trained, path, 0, len(span), centroids=centroids)
+                    else:
+                        own, vectors = held_back.rows_of(span), bool(how.codes)
+                        build_graph(shard, trained, path, before[number], own, holds_vectors=vectors)
             target = specification.recall_target
-            return finish(segment, how, metric, paths, target=target, held_back=held_back)
+            return finish(segment, how, metric, paths, target=target, held_back=held_back, before=before)
         except BaseException:
             for path in paths:
                 path.unlink(missing_ok=True)
             raise
         finally:
-            trained.unlink(missing_ok=True)
+            for path in (trained, *before):
+                path.unlink(missing_ok=True)
 
     first = built(kind)
     if not graph_is_worth_trying(specification, rows, first.document):
@@ -253,22 +254,6 @@ def build_index(
         first.remove()
         raise
     return _better(graph, first, specification.recall_target)
-
-
-def _write_index(index: Any, path: Path, flags: int = 0) -> None:
-    """Through a file of ours: where the disk fills up with the last bytes, FAISS's own writer only prints
-    that it could not close its file, and returns as if all was well.
-
-    Raises:
-        StorageFull: no room; nothing is left in ``path``.
-    """
-    with named_full_disk(path.parent):
-        try:
-            with open(path, "wb") as file:
-                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _WRITE_BYTES), flags)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
 
 
 def _better(graph: BuiltIndex, lists: BuiltIndex, target: float) -> BuiltIndex:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import faiss as typed_faiss
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bedplate.codecs import Vectors
+from bedplate.full_disks import named_full_disk
 from bedplate.wire.registry import Metric
 from bedplate_store.indexes.selection import GATHERED_BYTES_MAX, RowSelection
 from bedplate_store.scoring import Rows, Scores, best, some_lack
@@ -32,6 +34,7 @@ or rows of a scan by one matrix product. It waits for 128,000 if it is not told.
 _DECODED_ELEMENTS = 1 << 23
 _GATHERED_ROWS_MAX = 1 << 16
 _GATHERED_SHARE = 1 / 8
+_WRITE_BYTES = 1 << 20
 
 
 def faiss_metric(metric: Metric) -> int:
@@ -47,6 +50,22 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(THREADS)
+
+
+def write_index(index: Any, path: Path, flags: int = 0) -> None:
+    """Through a file of ours: where the disk fills up with the last bytes, FAISS's own writer only prints
+    that it could not close its file, and returns as if all was well.
+
+    Raises:
+        StorageFull: no room; nothing is left in ``path``.
+    """
+    with named_full_disk(path.parent):
+        try:
+            with open(path, "wb") as file:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _WRITE_BYTES), flags)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def selector(among: RowSelection) -> Any:

@@ -98,9 +98,11 @@ class FaissIndex:
             scores[short], rows[short] = self._widened(queries_QD[short], k, needed, tried, recall, among)
         return scores, rows
 
-    def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
+    def search_with(
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort, among: RowSelection | None = None
+    ) -> tuple[Scores, Rows]:
         """Search at exactly this effort, and make up for nothing it misses: what tuning measures."""
-        return self._ranked(queries_QD, k, self._parameters_of(effort, k, None))
+        return self._ranked(queries_QD, k, self._parameters_of(effort, k, among))
 
     def _widened(
         self,

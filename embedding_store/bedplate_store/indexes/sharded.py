@@ -55,9 +55,18 @@ class ShardedIndex:
             k,
         )
 
-    def search_with(self, queries_QD: NDArray[np.float32], k: int, effort: Effort) -> tuple[Scores, Rows]:
+    def search_with(
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort, among: RowSelection | None = None
+    ) -> tuple[Scores, Rows]:
         """Search at exactly this effort: what tuning measures."""
-        return _merged([(*shard.search_with(queries_QD, k, effort), span) for shard, span in self._shards], k)
+        parts = [None] * len(self._shards) if among is None else self._cut(among)
+        return _merged(
+            [
+                (*shard.search_with(queries_QD, k, effort, part), span)
+                for (shard, span), part in zip(self._shards, parts, strict=True)
+            ],
+            k,
+        )
 
     def _cut(self, among: RowSelection) -> list[RowSelection]:
         parts: list[RowSelection] | None = among.prepared.get(ShardedIndex)

@@ -18,13 +18,15 @@ from bedplate_store.indexes.compressed_rows import flat_rows
 from bedplate_store.indexes.documents import BuiltKind
 from bedplate_store.indexes.efforts import Effort, EffortPoint
 from bedplate_store.indexes.searching import EF_MAX
+from bedplate_store.indexes.selection import RowSelection
 from bedplate_store.segments import Segment
 
-HELD_BACK = 400
-_MIXED = 64
-"""Rows that make a new point: with few, it lies beside one of them."""
-_QUERIES_AT = {10: HELD_BACK, 100: 200, 1000: 100}
+HELD_BACK = 800
+_SHARE_HELD_BACK = 1 / 20
+_QUERIES_AT = {10: HELD_BACK, 100: 400, 1000: 100}
 """How many of them are searched at each depth: the deeper, the more each one tells."""
+_STANDARD_ERRORS = 2.0
+"""So far below the mean lies what is promised: queries to come are others."""
 RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Besides the target of the index, what a request may ask for without a rebuild."""
 _REFINE_FACTORS: dict[str, tuple[float, ...]] = {
@@ -37,56 +39,56 @@ _EF_MIN: dict[BuiltKind, int] = {"flat": 1, "ivf": 1, "hnsw": 16}
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Queries that are no rows, and what an exact search finds for them.
+    """Rows taken for queries, and what an exact search finds for them among all others.
+
+    Rows are drawn as queries to come will be, so an index is told by them truly, as long as it does not know
+    them: lists are not trained by them, graphs are searched as they were before them, and none is found.
 
     Attributes:
+        rows: [Q], in random order.
+        others: the rows that may be found: all but these.
         queries: [Q, D].
         thresholds: for each depth, [q] the score of the exact neighbour number ``depth`` of the first q
             queries, less a tolerance: of rows with equal vectors any will do.
     """
 
+    rows: NDArray[np.int64]
+    others: RowSelection
     queries: NDArray[np.float32]
     thresholds: dict[int, NDArray[np.float32]]
 
+    def rows_of(self, span: range) -> NDArray[np.int64]:
+        """Which of them lie in a range of the rows, counted from its first."""
+        return self.rows[(self.rows >= span.start) & (self.rows < span.stop)] - span.start
+
 
 def held_back_rows(rows: int, seed: int) -> NDArray[np.int64]:
-    """The rows [Q] around which the queries lie, in random order; they train nothing."""
-    return np.random.default_rng(seed).permutation(rows)[: min(HELD_BACK, rows // 4)]
+    """The rows [Q] that are the queries, in random order; they train nothing."""
+    count = min(HELD_BACK, int(rows * _SHARE_HELD_BACK))
+    return np.random.default_rng(seed).permutation(rows)[:count]
 
 
 def hold_back(segment: Segment, metric: Metric, seed: int) -> HeldBack:
-    """Queries around the held-back rows with their exact neighbours, by two scans of the segment."""
-    queries = _between(segment, held_back_rows(segment.info.rows, seed), seed)
-    depths = [depth for depth in _QUERIES_AT if depth < segment.info.rows]
-    scores, _ = flat_rows(segment.scan, metric, segment.info.storage).search(queries, depths[-1])
+    """Hold rows back, and find their exact neighbours by one scan of the segment."""
+    rows, storage = segment.info.rows, segment.info.storage
+    held = held_back_rows(rows, seed)
+    queries = storage.decode(segment.vectors[held], "float32")
+    depths = [depth for depth in _QUERIES_AT if depth < rows - len(held)]
+    scores, found = flat_rows(segment.scan, metric, storage).search(queries, depths[-1] + len(held))
+    others = np.ones(rows, np.bool_)
+    others[held] = False
+    best = np.argsort(~others[found], axis=1, kind="stable")[:, : depths[-1]]
+    scores = np.take_along_axis(scores, best, axis=1)
     thresholds = {}
     for depth in depths:
         last = scores[: _QUERIES_AT[depth], depth - 1]
         thresholds[depth] = (last - 1e-5 * np.maximum(1, np.abs(last))).astype(np.float32)
-    return HeldBack(queries, thresholds)
-
-
-def _between(segment: Segment, own: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-    """New points [Q, D], spread as the rows are around each of the rows ``own``.
-
-    A row itself is no fair query: a graph that has found it has its neighbours at hand. A new point is the
-    mean of the nearest rows plus a random combination of their deviations, as if drawn once more.
-    """
-    storage = segment.info.storage
-    queries = storage.decode(segment.vectors[own], "float32")
-    _, nearest = flat_rows(segment.scan, "l2", storage).search(queries, _MIXED)
-    rows_QN = np.where(nearest < 0, own[:, None], nearest)  # padded where there are fewer rows
-    near = storage.decode(segment.vectors[rows_QN.reshape(-1)], "float32")
-    near_QND = near.reshape(len(own), _MIXED, -1)
-    mean_QD = near_QND.mean(axis=1)
-    weights_QN = np.random.default_rng(seed).standard_normal(nearest.shape).astype(np.float32)
-    spread_QD = np.einsum("qn,qnd->qd", weights_QN / math.sqrt(_MIXED), near_QND - mean_QD[:, None])
-    return np.ascontiguousarray(mean_QD + spread_QD, np.float32)
+    return HeldBack(held, RowSelection.of(others), queries, thresholds)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Recall over the held-back queries: their mean, and the mean less its standard error."""
+    """Recall over the held-back queries: their mean, and what queries to come will find at least."""
 
     mean: float
     safe: float
@@ -96,20 +98,20 @@ class Measurable(Protocol):
     """What can be tuned: an index, or the shards of one as a whole."""
 
     def search_with(
-        self, queries_QD: NDArray[np.float32], k: int, effort: Effort
+        self, queries_QD: NDArray[np.float32], k: int, effort: Effort, among: RowSelection | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores [Q, K] and rows [Q, K] found at exactly this effort."""
+        """Scores [Q, K] and rows [Q, K] found ``among`` rows at exactly this effort."""
 
 
 def measure_recall(index: Measurable, held_back: HeldBack, depth: int, effort: Effort) -> Measured:
     """Share of the exact ``depth`` nearest rows that the index finds, over the held-back queries."""
     thresholds = held_back.thresholds[depth]
     count = len(thresholds)
-    found, _ = index.search_with(held_back.queries[:count], depth, effort)
+    found, _ = index.search_with(held_back.queries[:count], depth, effort, held_back.others)
     hits = (found >= thresholds[:, None]).sum(axis=1)
     recalls = np.minimum(hits, depth) / depth
     mean = float(recalls.mean())
-    return Measured(mean, mean - float(recalls.std()) / math.sqrt(count))
+    return Measured(mean, mean - _STANDARD_ERRORS * float(recalls.std()) / math.sqrt(count))
 
 
 def tune(

@@ -231,7 +231,7 @@ def test_parts_added_apart_and_merged_find_the_same(
     building.train(segment, how, "l2", tmp_path / "trained")
     parts = [tmp_path / f"part-{start}" for start in (0, 1000, 2000)]
     for start, part in zip((0, 1000, 2000), parts, strict=True):
-        building.add_rows(segment, how, tmp_path / "trained", part, start, start + 1000)
+        building.add_rows(segment, tmp_path / "trained", part, start, start + 1000)
     building.merge_parts(parts, tmp_path / "merged")
     held_back = hold_back(segment, "l2", 0)
     merged = building.finish(segment, how, "l2", [tmp_path / "merged"], target=0.95, held_back=held_back)
@@ -362,17 +362,3 @@ def test_an_unreachable_target_records_what_was_reached(
     built = build_index(segment, IndexSpecification(kind="ivf", recall_target=1), "l2", directory=tmp_path)
     assert built.document.recall_at_10 is not None
     assert 0 < built.document.recall_at_10 < 1
-
-
-def test_queries_of_tuning_are_no_rows_but_spread_like_them(make: Callable[..., Segment]) -> None:
-    """A graph finds the neighbours of its own rows too easily to tell its recall by them."""
-    segment = make()
-    held_back = hold_back(segment, "l2", seed=3)
-    fresh = make(seed=1).vectors[: len(held_back.queries)].astype(np.float32)
-
-    def nearest(queries: np.ndarray) -> float:
-        return float(np.median(-scan(queries, segment.vectors, "l2", 1)[0]))
-
-    rows = {row.tobytes() for row in segment.vectors.astype(np.float32)}
-    assert not any(query.tobytes() in rows for query in held_back.queries)
-    assert nearest(fresh) / 2 < nearest(held_back.queries) < nearest(fresh) * 2
