@@ -70,6 +70,17 @@ class OpenTelemetry:
         finally:
             context.detach(token)
 
+    def here(self) -> context.Context:
+        return context.get_current()
+
+    @contextmanager
+    def together(self, name: str, spans: Sequence[context.Context]) -> Iterator[None]:
+        first, *others = spans
+        links = [trace.Link(trace.get_current_span(one).get_span_context()) for one in others]
+        with self.provider.get_tracer(__name__).start_as_current_span(name, context=first, links=links):
+            self.note({"requests": len(spans)})
+            yield
+
     def note(self, names: Mapping[str, Any], *, failed: bool = False) -> None:
         span = trace.get_current_span()
         span.set_attributes({f"bedplate.{name}": value for name, value in names.items()})

@@ -37,6 +37,16 @@ class Tracing(Protocol):
         """Spans begun inside belong to the trace that :meth:`headers` of another process told."""
         ...
 
+    def here(self) -> Any:
+        """The present span, for :meth:`together`; None where tracing is off."""
+        ...
+
+    def together(self, name: str, spans: Sequence[Any]) -> AbstractContextManager[None]:
+        """A span of what is done for several requests at once, which :meth:`here` told: a child of the first
+        one's span, linked to the others'.
+        """
+        ...
+
     def note(self, names: Mapping[str, Any], *, failed: bool = False) -> None:
         """Write what the present span is about into it."""
         ...
@@ -69,6 +79,12 @@ class Untraced:
         return {}
 
     def within(self, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def here(self) -> Any:
+        return None
+
+    def together(self, name: str, spans: Sequence[Any]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def note(self, names: Mapping[str, Any], *, failed: bool = False) -> None:

@@ -102,7 +102,11 @@ def too_large(limit: int) -> HTTPException:
 
 
 class Edge:
-    """Wraps an ASGI application; see the module's docstring."""
+    """Wraps an ASGI application; see the module's docstring.
+
+    Args:
+        request_ids: what may be taken over from ``x-request-id``; anything else gets a new id.
+    """
 
     def __init__(
         self,
@@ -110,8 +114,10 @@ class Edge:
         metrics: Metrics,
         limits: BodyLimits | None = None,
         draining: Draining | None = None,
+        request_ids: re.Pattern[bytes] = REQUEST_ID,
     ) -> None:
         self._app = app
+        self._request_ids = request_ids
         self._metrics = metrics
         self._limits = limits or BodyLimits()
         self._draining = draining or Draining()
@@ -122,7 +128,7 @@ class Edge:
             return
         started = time.perf_counter()
         given = header(scope, b"x-request-id")
-        request_id = given.decode() if REQUEST_ID.match(given) else new_request_id()
+        request_id = given.decode() if self._request_ids.match(given) else new_request_id()
         scope[problems.REQUEST_ID] = request_id
         limit = self._limits.of(scope["method"], scope["path"], header(scope, b"content-type"))
         exchange = _Exchange(scope, receive, send, request_id, limit, self._draining)

@@ -23,6 +23,7 @@ from bedplate_services.coalescing import SearchQueue
 from bedplate_services.directory import Located, SpaceDirectory
 from bedplate_services.edge import ROUTE, header
 from bedplate_services.metrics import Metrics
+from bedplate_services.problems import request_id_of
 from bedplate_services.read_your_writes import caught_up, token_of
 from bedplate_services.shards.answering import RemoteAnswers
 from bedplate_store.readers import SearchResult
@@ -84,7 +85,7 @@ class HotPath:
     ) -> Answer:
         if isinstance(located.reader, RemoteSpace):
             answer = await self._nodes.lookup(
-                located, located.reader, body, media, accept, _parameters(scope)
+                located, located.reader, body, media, accept, _parameters(scope), request_id_of(scope)
             )
             self._metrics.rows(LOOKUP, answer.rows, answer.missing)
             return answer
@@ -107,7 +108,9 @@ class HotPath:
         inline = len(body) <= INLINE_BYTES
         query = parsed() if inline else await run_in_threadpool(parsed)
         if isinstance(located.reader, RemoteSpace):
-            answer = await self._nodes.search(located, located.reader, query, accept, parameters)
+            answer = await self._nodes.search(
+                located, located.reader, query, accept, parameters, request_id_of(scope)
+            )
         elif inline:
             answer = searches.encode(located, query, await self._queued(located, query), accept)
         else:

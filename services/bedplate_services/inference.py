@@ -70,7 +70,9 @@ class Inference:
             Ranker(house.readers),
             lambda: {one.digest for one in keeper.current.foundations.values()},
         )
-        self.serving = Serving(keeper, SharedPolls(keeper.poll), MicroBatcher(passes, house.metrics))
+        self.serving = Serving(
+            keeper, SharedPolls(keeper.poll), MicroBatcher(passes, house.metrics, tracing=house.tracing)
+        )
         self._caches = local_caches(
             house.readers, house.settings.cache_dir, house.now, lambda: keeper.current.digests
         )

@@ -5,7 +5,9 @@ it, and the metrics that count it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.e2e.trace_collector import Collector, Span
 from tests.engines.environments import on_servers
 
 from bedplate import Client
+from bedplate.errors import VersionNotReady
 from bedplate_registry.tokens import ADMIN_TEAM
 from bedplate_services.supervisor.platform import Platform
 
@@ -23,17 +26,19 @@ TRACE, CALLER, REQUEST = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331",
 PATIENCE_SECONDS = 120.0
 EMBED = "POST /v1/spaces/{reference}/{space}/embed"
 LOOKUP = "POST /v1/spaces/{reference}/{space}/lookup"
+TAE, PASS = "POST /v1/tae", "model pass"
 SERVER, CLIENT = 2, 3
 
 
-@pytest.fixture(scope="module", params=["files", "servers"])
+@pytest.fixture(scope="module", params=["files", "redis", "rabbitmq"])
 def engines(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """On files the reconciler sends all messages; with Redis the API sends those of a job's first stage."""
+    """On files the reconciler sends all messages; else the API sends those of a job's first stage."""
     if request.param == "files":
         yield {}
         return
-    postgresql, redis, s3 = (request.getfixturevalue(name) for name in ("postgresql", "redis", "s3"))
-    with redis.database() as broker, on_servers(postgresql, s3, broker) as environment:
+    postgresql, server, s3 = (request.getfixturevalue(name) for name in ("postgresql", request.param, "s3"))
+    of_its_own = server.database if request.param == "redis" else server.virtual_host
+    with of_its_own() as broker, on_servers(postgresql, s3, broker) as environment:
         yield environment
 
 
@@ -55,18 +60,38 @@ def traced(
                 world.populate(client)
                 answer = httpx.post(
                     f"{platform.url}/v1/spaces/core@1/item/embed",
-                    headers={
-                        "authorization": f"Bearer {platform.token}",
-                        "traceparent": f"00-{TRACE}-{CALLER}-01",
-                        "x-request-id": REQUEST,
-                    },
+                    headers=headers(platform),
                     json={"partitions": 3},
                     timeout=60,
+                    trust_env=False,
                 )
                 assert answer.status_code == 202, answer.text
                 job = answer.json()["job"]
                 client.jobs.watch(job, poll_seconds=0.1, timeout_seconds=PATIENCE_SECONDS)
+                client.aliases.move("core", "served", 1, force=True)
+                wait_until_served(client, world)
             yield platform, collector, job
+
+
+def wait_until_served(client: Client, world: Any) -> None:
+    """Until the inference service has loaded the model behind the alias."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            client.tae.compute("user-1", "feed", world.keys[:1], versions=["core@1"], log=False)
+            return
+        except VersionNotReady:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def headers(platform: Platform) -> dict[str, str]:
+    """Of a caller who has a trace and a name for the request."""
+    return {
+        "authorization": f"Bearer {platform.token}",
+        "traceparent": f"00-{TRACE}-{CALLER}-01",
+        "x-request-id": REQUEST,
+    }
 
 
 def of_the_trace(spans: list[Span]) -> list[Span]:
@@ -133,6 +158,49 @@ def test_what_the_fast_lane_would_answer_has_a_span_too(traced: Any, world: Any)
     assert {span.service for span in spans if span.name == LOOKUP} == {"bedplate-api"}
 
 
+def test_a_ranking_is_traced_through_the_pass_of_the_model_to_its_queries(traced: Any, world: Any) -> None:
+    platform, collector, _ = traced
+    asked = {"user": "user-7", "surface": "feed", "candidates": world.keys[:5], "versions": ["core@1"]}
+    answer = httpx.post(
+        f"{platform.inference_url}/v1/tae", headers=headers(platform), json=asked, timeout=60, trust_env=False
+    )
+    assert answer.status_code == 200, answer.text
+
+    def parts(spans: list[Span]) -> tuple[list[Span], list[Span], list[Span]]:
+        requests = [span for span in of_the_trace(spans) if span.name == TAE]
+        passes = [span for span in spans if span.parent in {one.id for one in requests} and span.name == PASS]
+        return requests, passes, [span for span in spans if span.parent in {one.id for one in passes}]
+
+    spans = collector.wait_for(lambda spans: all(parts(spans)), PATIENCE_SECONDS)
+    (request,), (one_pass,), queries = parts(spans)
+    assert (request.service, request.kind, request.parent) == ("bedplate-inference", SERVER, CALLER)
+    assert request.attributes["bedplate.request_id"] == REQUEST
+    assert request.attributes["bedplate.team"] == ADMIN_TEAM
+    assert one_pass.attributes["bedplate.requests"] == 1
+    assert {span.kind for span in queries} == {CLIENT}
+
+
+def test_a_pass_for_several_requests_is_linked_to_them_all(traced: Any, world: Any) -> None:
+    platform, collector, _ = traced
+    url, bearer = f"{platform.inference_url}/v1/tae/batch", {"authorization": f"Bearer {platform.token}"}
+    asked = {"surface": "feed", "candidates": world.keys[:5], "versions": ["core@1"], "log": False}
+
+    def ask(number: int) -> int:
+        body = {"requests": [{"user": f"user-{number}", **asked}]}
+        return httpx.post(url, headers=bearer, json=body, timeout=60, trust_env=False).status_code
+
+    def together(spans: list[Span]) -> list[Span]:
+        return [span for span in spans if span.name == PASS and span.attributes["bedplate.requests"] > 1]
+
+    with ThreadPoolExecutor(16) as clients:  # while the model is busy with one, the others wait together
+        assert set(clients.map(ask, range(128))) == {200}
+    spans = collector.wait_for(lambda spans: bool(together(spans)), PATIENCE_SECONDS)
+    requests = {span.id for span in spans if span.name == f"{TAE}/batch"}
+    for one in together(spans):
+        assert one.parent in requests
+        assert len({one.parent, *one.links}) == one.attributes["bedplate.requests"]
+
+
 def test_the_logs_name_request_team_version_job_and_trace(traced: Any) -> None:
     platform, _, job = traced
     logs: Path = platform.directory.logs
@@ -143,6 +211,7 @@ def test_the_logs_name_request_team_version_job_and_trace(traced: Any) -> None:
     assert len(worked) >= 4
     for line in worked:
         assert (line["request_id"], line["team"], line["subject"]) == (REQUEST, "foundation", "core@1/item")
+        assert (line["version"], line["space"]) == ("core@1", "item")
         assert line["trace_id"] == TRACE
 
 

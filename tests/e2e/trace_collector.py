@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """One span; ids are hexadecimal, ``parent`` is empty for a root."""
+    """One span; ids are hexadecimal, ``parent`` is empty for a root, ``links`` are those of other spans."""
 
     service: str
     name: str
@@ -26,6 +26,7 @@ class Span:
     parent: str
     attributes: dict[str, Any]
     failed: bool
+    links: tuple[str, ...]
 
 
 class Collector:
@@ -76,6 +77,7 @@ class Collector:
                 parent=span.parent_span_id.hex(),
                 attributes=_plain(span.attributes),
                 failed=span.status.code == span.status.STATUS_CODE_ERROR,
+                links=tuple(link.span_id.hex() for link in span.links),
             )
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans
             for scope in resource.scope_spans

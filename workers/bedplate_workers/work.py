@@ -146,6 +146,9 @@ def _names(claim: Claim) -> dict[str, Any]:
         "team": claim.team,
         "subject": claim.subject,
     }
+    version, at, space = claim.subject.partition("/")
+    if at:  # the subject is a space, which the API's lines name by these two
+        names |= {"version": version, "space": space}
     request_id = claim.origin.get("request_id")
     return names if request_id is None else {**names, "request_id": request_id}
 

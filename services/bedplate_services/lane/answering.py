@@ -49,6 +49,13 @@ Result = LookupResult | SearchResult
 Remote = RemoteLookup | RemoteSearch
 
 
+class FromNodes(NamedTuple):
+    """What store nodes answered to a request, and the id by which they were told of it."""
+
+    outcome: Remote | Exception
+    request_id: bytes
+
+
 class _Shape(NamedTuple):
     """All that the headers of an answer depend on; a tuple, because one is made for each request."""
 
@@ -138,10 +145,16 @@ class Lane:
         """Look up or search; ``done`` is called with the outcome, perhaps before this returns."""
         if isinstance(located.reader, RemoteSpace):
             assert self._remote is not None  # the directory gives no remote space without it
+            request_id = _request_id(ask)
+
+            def told(outcome: Remote | Exception) -> None:
+                done(FromNodes(outcome, request_id))
+
+            named = request_id.decode()
             if isinstance(asked, Query):
-                self._remote.turns.search(located.reader, asked, done)
+                self._remote.turns.search(located.reader, asked, named, told)
             else:
-                self._remote.turns.lookup(located.reader, asked, _dtype(ask, located), done)
+                self._remote.turns.lookup(located.reader, asked, _dtype(ask, located), named, told)
             return
         if not isinstance(asked, Query):
             self._turns.submit(located.here, asked, _dtype(ask, located), done)
@@ -154,26 +167,37 @@ class Lane:
             self._queue.submit(reader, asked.vectors, k, ef, done, recall=recall, filter=filter)
 
     def answer(
-        self, ask: Ask, located: Located, outcome: Result | Remote | Exception, server_headers: ServerHeaders
+        self,
+        ask: Ask,
+        located: Located,
+        outcome: Result | FromNodes | Exception,
+        server_headers: ServerHeaders,
     ) -> Buffers | None:
-        """The whole answer; None: the ordinary path is to give it.
-
-        That shards did not answer is told here: to ask them again would take as long once more.
-        """
-        shards = None
-        if isinstance(outcome, Remote):
-            error = self._unanswered(outcome)
-            if error is not None:
-                return self._refusal(ask, error, server_headers)
-            shards = shards_header(outcome.shards.answered, outcome.shards.of)
-            outcome = lookup_result(outcome) if isinstance(outcome, RemoteLookup) else search_result(outcome)
-        if isinstance(outcome, ShardsUnanswered):
-            return self._refusal(ask, outcome, server_headers)
+        """The whole answer; None: the ordinary path is to give it."""
+        if isinstance(outcome, FromNodes):
+            return self._of_nodes(ask, located, outcome, server_headers)
         if isinstance(outcome, Exception):
             return None
         if isinstance(outcome, LookupResult):
-            return self._vectors(ask, located, outcome, shards, server_headers)
-        return self._hits(ask, located, outcome, shards, server_headers)
+            return self._vectors(ask, located, outcome, None, _request_id(ask), server_headers)
+        return self._hits(ask, located, outcome, None, _request_id(ask), server_headers)
+
+    def _of_nodes(
+        self, ask: Ask, located: Located, told: FromNodes, server_headers: ServerHeaders
+    ) -> Buffers | None:
+        """That shards did not answer is told here: to ask them again would take as long once more."""
+        found, request_id = told
+        if isinstance(found, Remote):
+            error = self._unanswered(found)
+            if error is not None:
+                return self._refusal(ask, error, request_id, server_headers)
+            shards = shards_header(found.shards.answered, found.shards.of)
+            if isinstance(found, RemoteLookup):
+                return self._vectors(ask, located, lookup_result(found), shards, request_id, server_headers)
+            return self._hits(ask, located, search_result(found), shards, request_id, server_headers)
+        if isinstance(found, ShardsUnanswered):
+            return self._refusal(ask, found, request_id, server_headers)
+        return None
 
     def _unanswered(self, found: Remote) -> ShardsUnanswered | None:
         assert self._remote is not None
@@ -183,8 +207,9 @@ class Lane:
             return error
         return None
 
-    def _refusal(self, ask: Ask, error: BedplateError, server_headers: ServerHeaders) -> Buffers:
-        request_id = _request_id(ask)
+    def _refusal(
+        self, ask: Ask, error: BedplateError, request_id: bytes, server_headers: ServerHeaders
+    ) -> Buffers:
         told = problems.response(error, {"type": "http", problems.REQUEST_ID: request_id.decode()})
         _log.error("request failed", path=ROUTES[ask.verb], request_id=request_id.decode(), exc_info=error)
         status = b"HTTP/1.1 %d %b\r\n" % (told.status_code, HTTPStatus(told.status_code).phrase.encode())
@@ -197,6 +222,7 @@ class Lane:
         located: Located,
         result: LookupResult,
         shards: str | None,
+        request_id: bytes,
         server_headers: ServerHeaders,
     ) -> Buffers:
         reader = located.reader
@@ -212,7 +238,7 @@ class Lane:
             vectors.nbytes + found.nbytes,
             shards,
         )
-        return self._head(ask, shape, server_headers), vectors, found
+        return self._head(shape, request_id, server_headers), vectors, found
 
     def _hits(
         self,
@@ -220,6 +246,7 @@ class Lane:
         located: Located,
         result: SearchResult,
         shards: str | None,
+        request_id: bytes,
         server_headers: ServerHeaders,
     ) -> Buffers:
         body = searches.raw_hits(result, ask.parameters.by_key)
@@ -233,19 +260,20 @@ class Lane:
             len(body),
             shards,
         )
-        return self._head(ask, shape, server_headers), body
+        return self._head(shape, request_id, server_headers), body
 
-    def count(self, ask: Ask, outcome: Result | Remote | Exception, seconds: float) -> None:
+    def count(self, ask: Ask, outcome: Result | FromNodes, seconds: float) -> None:
         """Tell the metrics of an answer."""
         route = ROUTES[ask.verb]
-        if isinstance(outcome, Exception) or (isinstance(outcome, Remote) and outcome.shards.missing):
+        found = outcome.outcome if isinstance(outcome, FromNodes) else outcome
+        if isinstance(found, Exception) or (isinstance(found, Remote) and found.shards.missing):
             self._metrics.request("POST", route, problems.status_of(ShardsUnanswered("")), seconds)
             return
-        rows = len(outcome.found)
+        rows = len(found.found)
         self._metrics.request("POST", route, 200, seconds)
-        self._metrics.rows(route, rows, rows - int(np.count_nonzero(outcome.found)))
+        self._metrics.rows(route, rows, rows - int(np.count_nonzero(found.found)))
 
-    def _head(self, ask: Ask, shape: _Shape, server_headers: ServerHeaders) -> bytes:
+    def _head(self, shape: _Shape, request_id: bytes, server_headers: ServerHeaders) -> bytes:
         if server_headers is not self._server_headers:  # the server makes new ones when its date changes
             self._server_headers, self._server_bytes = server_headers, _lines(server_headers)
         ours = self._headers.get(shape)
@@ -253,7 +281,7 @@ class Lane:
             if len(self._headers) >= _HEADS_MAX:
                 self._headers.clear()
             ours = self._headers[shape] = _lines(headers_of(media=RAW, **shape._asdict()))
-        return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, _request_id(ask))
+        return b"%b%b%bx-request-id: %b\r\n\r\n" % (_STATUS, self._server_bytes, ours, request_id)
 
 
 def _request_id(ask: Ask) -> bytes:

@@ -7,13 +7,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from bedplate.errors import Unavailable
 from bedplate_services.metrics import Metrics
+from bedplate_store.tracing import UNTRACED, Tracing
 
 AskedT = TypeVar("AskedT")
 AnsweredT = TypeVar("AnsweredT")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[AskedT, AnsweredT]):
+    """A request; ``span`` as the tracing told it."""
+
+    asked: AskedT
+    future: asyncio.Future[AnsweredT]
+    span: Any
 
 
 class MicroBatcher(Generic[AskedT, AnsweredT]):
@@ -27,6 +38,7 @@ class MicroBatcher(Generic[AskedT, AnsweredT]):
         work: answers a batch in order; an exception in the place of an answer goes to that request alone.
         limit: requests handed over together.
         capacity: requests that may wait; more are refused, so that a slow model answers instead of queueing.
+        tracing: each pass is a span, with what it asks the databases in it.
     """
 
     def __init__(
@@ -36,12 +48,14 @@ class MicroBatcher(Generic[AskedT, AnsweredT]):
         *,
         limit: int = 64,
         capacity: int = 1024,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self._work = work
         self._metrics = metrics
         self._limit = limit
         self._capacity = capacity
-        self._waiting: deque[tuple[AskedT, asyncio.Future[AnsweredT]]] = deque()
+        self._tracing = tracing
+        self._waiting: deque[_Waiting[AskedT, AnsweredT]] = deque()
         self._running: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
@@ -65,7 +79,8 @@ class MicroBatcher(Generic[AskedT, AnsweredT]):
             raise Unavailable("Too many requests are waiting for the model; try again in a moment.")
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[AnsweredT]] = [loop.create_future() for _ in asked]
-        self._waiting.extend(zip(asked, futures, strict=True))
+        span = self._tracing.here()
+        self._waiting.extend(_Waiting(one, future, span) for one, future in zip(asked, futures, strict=True))
         if self._running is None or self._running.done():
             self._running = loop.create_task(self._run())
         return futures
@@ -73,23 +88,27 @@ class MicroBatcher(Generic[AskedT, AnsweredT]):
     async def _run(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
-            wanted = [(asked, future) for asked, future in batch if not future.cancelled()]
+            wanted = [one for one in batch if not one.future.cancelled()]
             if wanted:
                 await self._pass(wanted)
 
-    async def _pass(self, wanted: Sequence[tuple[AskedT, asyncio.Future[AnsweredT]]]) -> None:
+    async def _pass(self, wanted: Sequence[_Waiting[AskedT, AnsweredT]]) -> None:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         answers: Sequence[AnsweredT | Exception]
         try:
-            answers = await loop.run_in_executor(self._thread, self._work, [asked for asked, _ in wanted])
+            answers = await loop.run_in_executor(self._thread, self._run_traced, wanted)
         except Exception as error:  # noqa: BLE001  # handed to everyone who waits
             answers = [error] * len(wanted)
         self._metrics.batch(len(wanted), time.perf_counter() - started)
-        for (_, future), answer in zip(wanted, answers, strict=True):
-            if future.done():
+        for one, answer in zip(wanted, answers, strict=True):
+            if one.future.done():
                 continue
             if isinstance(answer, Exception):
-                future.set_exception(answer)
+                one.future.set_exception(answer)
             else:
-                future.set_result(answer)
+                one.future.set_result(answer)
+
+    def _run_traced(self, wanted: Sequence[_Waiting[AskedT, AnsweredT]]) -> Sequence[AnsweredT | Exception]:
+        with self._tracing.together("model pass", [one.span for one in wanted]):
+            return self._work([one.asked for one in wanted])

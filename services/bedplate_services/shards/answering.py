@@ -16,6 +16,7 @@ from bedplate_services.settings import Settings
 from bedplate_services.shards.connections import NodeConnections
 from bedplate_services.shards.fan_out import FanOut, RemoteLookup, RemoteSearch, ShardCount
 from bedplate_services.shards.turns import RemoteTurns
+from bedplate_services.tracing import traced_calls
 from bedplate_store.readers import K_MAX, LookupResult, SearchResult
 from bedplate_store.shard_routing import RemoteSpace, ShardRouting
 from bedplate_store.tracing import Tracing
@@ -47,6 +48,7 @@ class RemoteAnswers:
         media: str,
         accept: MediaType,
         parameters: Mapping[str, str],
+        request_id: str,
     ) -> Answer:
         """Raises what :func:`bedplate_services.lookups.answer` raises, and ShardsUnanswered."""
         keys, dtype, partial = (
@@ -56,10 +58,10 @@ class RemoteAnswers:
         )
         if self._together:
             answer: asyncio.Future[RemoteLookup] = asyncio.get_running_loop().create_future()
-            self.turns.lookup(space, keys, dtype, _settles(answer))
+            self.turns.lookup(space, keys, dtype, request_id, _settles(answer))
             found = await answer
         else:
-            found = await self._fan_out.lookup(space, keys, dtype)
+            found = await self._fan_out.lookup(space, keys, dtype, [request_id])
         self.require(found, partial=partial)
         answered = found.answered if found.missing else None
         return lookups.encode(
@@ -73,6 +75,7 @@ class RemoteAnswers:
         query: searches.Query,
         accept: MediaType,
         parameters: Mapping[str, str],
+        request_id: str,
     ) -> Answer:
         """Raises what :func:`bedplate_services.searches.answer` raises, and ShardsUnanswered."""
         if not 1 <= query.k <= K_MAX:
@@ -80,10 +83,10 @@ class RemoteAnswers:
         partial = _partial(parameters)
         if self._together and query.vectors is not None:
             answer: asyncio.Future[RemoteSearch] = asyncio.get_running_loop().create_future()
-            self.turns.search(space, query, _settles(answer))
+            self.turns.search(space, query, request_id, _settles(answer))
             found = await answer
         else:
-            found = await self._fan_out.search(space, query)
+            found = await self._fan_out.search(space, query, [request_id])
         self.require(found, partial=partial)
         answered = found.answered if found.shards.missing else None
         return searches.encode(
@@ -112,7 +115,7 @@ def remote_answers(
     if routing is None or settings.shard_secret is None:
         return None
     connections = NodeConnections(settings.shard_secret.get_secret_value(), tracing.headers)
-    fan_out = FanOut(routing, connections, settings.shard_deadline_seconds)
+    fan_out = FanOut(routing, traced_calls(connections, tracing), settings.shard_deadline_seconds)
     return RemoteAnswers(fan_out, together=not tracing.on)
 
 

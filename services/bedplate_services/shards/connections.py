@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
+from bedplate_services.shards.exchange import REQUEST_ID
+
+_REQUEST_ID = REQUEST_ID.decode()
 _END_OF_HEAD = b"\r\n\r\n"
 _HEAD_BYTES_MAX = 1 << 14
 _IDLE_MAX = 64
@@ -48,12 +51,15 @@ class NodeConnections:
         self._idle: dict[str, list[_Connection]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
 
-    def post(self, url: str, target: str, body: bytes) -> asyncio.Future[NodeAnswer]:
-        """Send ``body``; cancelling the future closes the connection.
+    def post(
+        self, url: str, target: str, body: bytes, requests: Sequence[str] = ()
+    ) -> asyncio.Future[NodeAnswer]:
+        """Send ``body`` for the requests of these ids; cancelling the future closes the connection.
 
         The future's exception is NodeFailed where there is no connection, or it ended before the answer did.
         """
-        asked = _Asked(self._request(url, target, body), asyncio.get_running_loop().create_future(), True)
+        request = self._request(url, target, body, requests)
+        asked = _Asked(request, asyncio.get_running_loop().create_future(), True)
         idle = self._idle.get(url)
         while idle:
             connection = idle.pop()
@@ -104,14 +110,16 @@ class NodeConnections:
         else:
             connection.close()
 
-    def _request(self, url: str, target: str, body: bytes) -> bytes:
+    def _request(self, url: str, target: str, body: bytes, requests: Sequence[str]) -> bytes:
         head = (
             f"POST {target} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\n"
             f"authorization: Bearer {self._secret}\r\n"
             f"content-type: application/octet-stream\r\ncontent-length: {len(body)}\r\n"
         )
-        head += "".join(f"{name}: {value}\r\n" for name, value in self._headers().items()) + "\r\n"
-        return head.encode() + body
+        head += "".join(f"{name}: {value}\r\n" for name, value in self._headers().items())
+        if requests:
+            head += f"{_REQUEST_ID}: {','.join(requests)}\r\n"  # the last: see the node's lane
+        return f"{head}\r\n".encode() + body
 
 
 class _Connection(asyncio.Protocol):

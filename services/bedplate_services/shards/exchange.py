@@ -8,6 +8,7 @@ not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -35,6 +36,11 @@ from bedplate_store.shard_hits import HitKeys
 from bedplate_store.spaces import SpaceKey
 
 PREFIX = "/internal/shards/"
+REQUEST_ID = b"x-request-id"
+"""The header with the ids of the requests that a message is for, joined by commas; it is the last one."""
+REQUESTS_MAX = 64
+"""Of one message: their ids are in its head."""
+REQUEST_IDS = re.compile(rb"^[A-Za-z0-9._:,-]{1,4160}$")
 MISSING, PASSED = 409, 412
 """Status where a shard is not here; where the state is in the past, and the body is the newest sequence."""
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -114,10 +114,11 @@ class _Moved(Exception):
 
 
 class _Try(NamedTuple):
-    """When to stop waiting, and how often the request was asked before."""
+    """When to stop waiting, how often the request was asked before, and the ids of whose it is."""
 
     until: float
     number: int
+    requests: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class _Part:
 class Connections(Protocol):
     """Asks a node: :class:`bedplate_services.shards.connections.NodeConnections`."""
 
-    def post(self, url: str, target: str, body: bytes) -> Awaitable[NodeAnswer]: ...
+    def post(self, url: str, target: str, body: bytes, requests: Sequence[str]) -> Awaitable[NodeAnswer]: ...
 
 
 class FanOut:
@@ -147,8 +148,10 @@ class FanOut:
         self._connections = connections
         self._deadline_seconds = deadline_seconds
 
-    async def lookup(self, space: RemoteSpace, keys: Keys, dtype: VectorDtype) -> RemoteLookup:
-        """The vectors of ``keys`` [n] in ``dtype``, in their order.
+    async def lookup(
+        self, space: RemoteSpace, keys: Keys, dtype: VectorDtype, requests: Sequence[str] = ()
+    ) -> RemoteLookup:
+        """The vectors of ``keys`` [n] in ``dtype``, in their order, for the requests of these ids.
 
         Raises:
             KeyTypeMismatch: the keys are not of the space's type.
@@ -156,10 +159,10 @@ class FanOut:
                 result: see :meth:`require`.
         """
         return await self._at_one_state(
-            space, lambda state, attempt: self._lookup(state, keys, dtype, attempt)
+            space, requests, lambda state, attempt: self._lookup(state, keys, dtype, attempt)
         )
 
-    async def search(self, space: RemoteSpace, query: Query) -> RemoteSearch:
+    async def search(self, space: RemoteSpace, query: Query, requests: Sequence[str] = ()) -> RemoteSearch:
         """The nearest rows of each vector; by key: of each key's own vector, without its own row, and nothing
         for unknown keys.
 
@@ -170,11 +173,11 @@ class FanOut:
         keys = query.keys
         if keys is not None:
             return await self._at_one_state(
-                space, lambda state, attempt: self._search_by_key(state, keys, query, attempt)
+                space, requests, lambda state, attempt: self._search_by_key(state, keys, query, attempt)
             )
         queries = validate_vectors(query.vectors, space.dim).astype(np.float32, copy=False)
         return await self._at_one_state(
-            space, lambda state, attempt: self._search(state, queries, query.k, query, attempt)
+            space, requests, lambda state, attempt: self._search(state, queries, query.k, query, attempt)
         )
 
     def require(self, state: RemoteSpace, count: ShardCount, *, partial: bool) -> None:
@@ -185,13 +188,14 @@ class FanOut:
     async def _at_one_state(
         self,
         space: RemoteSpace,
+        requests: Sequence[str],
         ask: Callable[[RemoteSpace, _Try], Awaitable[_AnswerT]],
     ) -> _AnswerT:
         until = time.monotonic() + self._deadline_seconds
         state = space
         for number in range(_ATTEMPTS):
             try:
-                return await ask(state, _Try(until, number))
+                return await ask(state, _Try(until, number, requests))
             except _Moved as moved:
                 if number == _ATTEMPTS - 1 or time.monotonic() >= until:
                     raise ShardsUnanswered(
@@ -290,6 +294,7 @@ class FanOut:
                     part.url,
                     _target(ShardAsk(state.space, state.snapshot, state.sequence, part.shards), verb, more),
                     part.body,
+                    attempt.requests,
                 )
             )
             for part in parts
@@ -300,7 +305,7 @@ class FanOut:
             finally:
                 for task in tasks:
                     task.cancel()  # those that are done stay done
-        answers = [_answer_of(task, part) for task, part in zip(tasks, parts, strict=True)]
+        answers = [_answer_of(task, part, attempt) for task, part in zip(tasks, parts, strict=True)]
         passed = [int(answer.body) for answer in answers if answer is not None and answer.status == PASSED]
         if passed:
             raise _Moved(max(passed))
@@ -314,20 +319,25 @@ def _target(ask: ShardAsk, verb: str, more: str) -> str:
     return ask.target(verb, more)
 
 
-def _answer_of(task: asyncio.Future[NodeAnswer], part: _Part) -> NodeAnswer | None:
+def _answer_of(task: asyncio.Future[NodeAnswer], part: _Part, attempt: _Try) -> NodeAnswer | None:
     if task.cancelled() or not task.done():
-        _log.warning("store node did not answer in time", url=part.url, shards=part.shards)
+        _log.warning("store node did not answer in time", **_named(part, attempt))
         return None
     try:
         answer = task.result()
     except NodeFailed as error:
-        _log.warning("store node cannot be reached", url=part.url, shards=part.shards, reason=str(error))
+        _log.warning("store node cannot be reached", reason=str(error), **_named(part, attempt))
         return None
     if answer.status == _REFUSED:
         raise error_from_problem(orjson.loads(answer.body))
     if answer.status not in (200, MISSING, PASSED):
         raise InternalError(f"a store node answered {answer.status}: {answer.body[:500]!r}")
     return answer
+
+
+def _named(part: _Part, attempt: _Try) -> dict[str, Any]:
+    """What a line of the log about a node tells; ids of requests as the node's own lines have them."""
+    return {"url": part.url, "shards": part.shards, "request_id": ",".join(attempt.requests)}
 
 
 def _by_node(state: RemoteSpace, shards: Sequence[int]) -> Mapping[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from urllib.parse import parse_qsl
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +30,7 @@ from bedplate_services.shards.exchange import (
     MISSING,
     PASSED,
     PREFIX,
+    REQUEST_IDS,
     SearchSetting,
     ShardAsk,
     decode_keys,
@@ -69,7 +71,7 @@ class NodeApp:
         self.draining = draining
         # Requests in the lane have no span: where all are to have one, they take the ordinary path.
         self._lane = None if traced else NodeLane(node, secret, metrics, self._queue, draining)
-        self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits(), self.draining)
+        self._edge: ASGIApp = Edge(self._answer, metrics, BodyLimits(), self.draining, REQUEST_IDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -121,6 +123,8 @@ class NodeApp:
         body = await whole_body(receive)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         ask = ShardAsk.parse(query)
+        key = ask.space
+        structlog.contextvars.bind_contextvars(version=f"{key.foundation}@{key.version}", space=key.space)
         try:
             group = self._node.at(ask.space, ask.snapshot, ask.sequence, ask.shards)
         except (ShardMissing, SnapshotGone) as missing:

@@ -25,6 +25,7 @@ from bedplate_services.lookup_turns import LookupTurns
 from bedplate_services.metrics import Metrics
 from bedplate_services.shards.exchange import (
     PREFIX,
+    REQUEST_ID,
     SearchSetting,
     ShardAsk,
     dtype_of,
@@ -37,6 +38,8 @@ from bedplate_store.shard_views import ShardGroup
 _HEADS_MAX = 4096
 _HEAD_BYTES_MAX = 4096
 _SEARCH_BYTES_MAX = 256 << 10
+_END_OF_HEAD = b"\r\n\r\n"
+_REQUESTS = b"\r\n%b: " % REQUEST_ID
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
 _VERBS: dict[str, Literal["lookup", "search"]] = {f"{PREFIX}lookup": "lookup", f"{PREFIX}search": "search"}
 
@@ -72,7 +75,14 @@ class NodeLane:
         self._asks: dict[bytes, NodeAsk | None] = {}
 
     def ask(self, head: bytes) -> NodeAsk | None:
-        """Known heads cost a dictionary access; a state's heads differ in the length of the body alone."""
+        """Known heads cost a dictionary access. A state's heads differ in the length of the body, and in
+        whose requests they are for, which only errors tell.
+        """
+        head, _, requests = head.partition(_REQUESTS)
+        if requests:
+            if requests.find(b"\r\n") != len(requests) - len(_END_OF_HEAD):
+                return None  # it is not the last header
+            head += _END_OF_HEAD
         if self._draining.begun or len(head) > _HEAD_BYTES_MAX:
             return None
         try:

@@ -7,6 +7,7 @@ way: what came in a turn is asked for at its end.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from bedplate.codecs import Keys, VectorDtype
 from bedplate.errors import BedplateError, InvalidRequest
 from bedplate_services.logging import get_logger
 from bedplate_services.searches import Query
+from bedplate_services.shards.exchange import REQUESTS_MAX
 from bedplate_services.shards.fan_out import FanOut, RemoteLookup, RemoteSearch
 from bedplate_store.segments import validate_vectors
 from bedplate_store.shard_routing import RemoteSpace
@@ -33,6 +35,7 @@ _QUERIES_MAX = 64
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     asked: Any  # keys or vectors
+    request_id: str
     done: Callable[[Any], None]
 
 
@@ -40,7 +43,7 @@ class _Waiting:
 class _Line:
     """Requests of one space and setting; ``most`` keys or queries go in one message."""
 
-    ask: Callable[[Any], Awaitable[Any]]
+    ask: Callable[[Any, Sequence[str]], Awaitable[Any]]
     most: int
     waiting: list[_Waiting] = field(default_factory=list)
 
@@ -53,17 +56,19 @@ class RemoteTurns:
         self._lines: dict[Hashable, _Line] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def lookup(self, space: RemoteSpace, keys: Keys, dtype: VectorDtype, done: LookupDone) -> None:
+    def lookup(
+        self, space: RemoteSpace, keys: Keys, dtype: VectorDtype, request_id: str, done: LookupDone
+    ) -> None:
         """``done`` is called with what ``FanOut.lookup`` gives or raises for these keys."""
         # A space by identity: the same nodes, at the same state.
         setting = ("lookup", id(space), dtype, isinstance(keys, np.ndarray))
         self._wait(
             setting,
-            _Line(lambda asked: self._fan_out.lookup(space, asked, dtype), _KEYS_MAX),
-            _Waiting(keys, done),
+            _Line(lambda asked, ids: self._fan_out.lookup(space, asked, dtype, ids), _KEYS_MAX),
+            _Waiting(keys, request_id, done),
         )
 
-    def search(self, space: RemoteSpace, query: Query, done: SearchDone) -> None:
+    def search(self, space: RemoteSpace, query: Query, request_id: str, done: SearchDone) -> None:
         """``done`` is called with what ``FanOut.search`` gives or raises for these vectors."""
         try:
             vectors = validate_vectors(query.vectors, space.dim).astype(np.float32, copy=False)
@@ -75,13 +80,17 @@ class RemoteTurns:
         setting = ("search", id(space), query.k, query.ef, query.recall, filter)
         self._wait(
             setting,
-            _Line(lambda asked: self._fan_out.search(space, replace(query, vectors=asked)), _QUERIES_MAX),
-            _Waiting(vectors, done),
+            _Line(
+                lambda asked, ids: self._fan_out.search(space, replace(query, vectors=asked), ids),
+                _QUERIES_MAX,
+            ),
+            _Waiting(vectors, request_id, done),
         )
 
     def _wait(self, setting: Hashable, line: _Line, waiting: _Waiting) -> None:
         if not self._lines:
-            asyncio.get_running_loop().call_soon(self._send)
+            # In a context of its own: that of one request would name the others by its id in the log.
+            asyncio.get_running_loop().call_soon(self._send, context=contextvars.Context())
         self._lines.setdefault(setting, line).waiting.append(waiting)
 
     def _send(self) -> None:
@@ -95,7 +104,7 @@ class RemoteTurns:
 
 async def _answer(line: _Line, batch: Sequence[_Waiting]) -> None:
     try:
-        whole = await line.ask(_joined([one.asked for one in batch]))
+        whole = await line.ask(_joined([one.asked for one in batch]), [one.request_id for one in batch])
     except InvalidRequest as error:
         if len(batch) == 1:
             _tell(batch[0], error)
@@ -122,11 +131,11 @@ def _tell(one: _Waiting, outcome: Any) -> None:
 
 
 def _batches(waiting: Sequence[_Waiting], most: int) -> list[list[_Waiting]]:
-    """In order, of ``most`` keys or queries together, each of one request at least."""
+    """In order, of ``most`` keys or queries and REQUESTS_MAX requests, each of one request at least."""
     batches: list[list[_Waiting]] = []
     size = most
     for one in waiting:
-        if size + len(one.asked) > most:
+        if size + len(one.asked) > most or len(batches[-1]) == REQUESTS_MAX:
             batches.append([])
             size = 0
         batches[-1].append(one)

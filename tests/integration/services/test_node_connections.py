@@ -75,6 +75,14 @@ def test_a_connection_is_kept_and_answers_come_in_any_pieces() -> None:
     run(lambda: Node([ANSWER], single, [ANSWER[:30], ANSWER[30:]]), work)
 
 
+def test_the_ids_of_the_requests_are_the_last_header() -> None:
+    async def work(node: Node, connections: NodeConnections, url: str) -> None:
+        await connections.post(url, "/x", b"body", ["one", "other"])
+        assert node.requests[0].endswith(b"\r\nx-request-id: one,other\r\n\r\nbody")
+
+    run(lambda: Node([ANSWER]), work)
+
+
 def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
     async def work(node: Node, connections: NodeConnections, url: str) -> None:
         answers = await asyncio.gather(*(connections.post(url, "/x", b"b") for _ in range(3)))

@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from bedplate.errors import InvalidRequest
 from bedplate_services.settings import Settings
-from bedplate_services.shards.node import create_app
+from bedplate_services.shards.node import NodeApp, create_app
 
 from .conftest import World
 
@@ -84,16 +86,33 @@ def test_a_node_without_a_name_or_a_secret_does_not_start(settings: Settings) ->
         create_app(settings)
 
 
+def make_node(world: World) -> NodeApp:
+    kept = world.platform.settings.model_dump(exclude={"store_node", "shard_secret"})
+    return create_app(Settings(**{**kept, "store_node": "node-1", "shard_secret": "told to nobody"}))
+
+
+@pytest.mark.anyio
+async def test_a_node_that_breaks_names_the_requests_and_the_space_in_its_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(world)
+
+    def broken(*_state: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(node._node, "at", broken)
+    target = "/internal/shards/lookup?space=core@1/item&snapshot=1&sequence=0&shards=0"
+    headers = {"authorization": "Bearer told to nobody", "x-request-id": "one,other"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(node), base_url="http://node") as client:
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            assert (await client.post(target, headers=headers)).status_code == 500
+    (line,) = [line for line in lines if line["event"] == "request failed"]
+    assert (line["request_id"], line["version"], line["space"]) == ("one,other", "core@1", "item")
+
+
 @pytest.mark.anyio
 async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> None:
-    settings = Settings(
-        **{
-            **world.platform.settings.model_dump(exclude={"store_node", "shard_secret"}),
-            "store_node": "node-1",
-            "shard_secret": "told to nobody",
-        }
-    )
-    node = create_app(settings)
+    node = make_node(world)
     transport = httpx.ASGITransport(node)
     target = "/internal/shards/lookup?space=core@1/item&snapshot=1&sequence=0&shards=0"
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
@@ -105,6 +124,8 @@ async def test_a_node_answers_only_those_who_know_the_secret(world: World) -> No
         right = {"authorization": "Bearer told to nobody"}
         assert (await client.post(target, headers=right)).status_code == 409  # it has no such shard
         assert (await client.post("/internal/shards/lookup", headers=right)).status_code == 422
+        named = await client.post(target, headers={**right, "x-request-id": "one,other"})
+        assert named.headers["x-request-id"] == "one,other"
         assert (await client.get("/v1/spaces")).status_code == 404
         metrics = (await client.get("/metrics")).text
         assert 'bedplate_store_node_requests_total{method="GET",route="/healthz",status="200"} 1.0' in metrics

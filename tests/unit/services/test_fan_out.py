@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from bedplate.codecs import decode_keys_raw, encode_lookup_raw, encode_search_answer_raw
 from bedplate.errors import InvalidRequest, ShardsUnanswered
@@ -37,10 +38,12 @@ class Nodes:
     def __init__(self, **behave: Behave) -> None:
         self.behave = behave
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, ...]] = []
 
-    async def post(self, url: str, target: str, body: bytes) -> NodeAnswer:
+    async def post(self, url: str, target: str, body: bytes, requests: Sequence[str]) -> NodeAnswer:
         query = dict(parse_qsl(urlsplit(target).query))
         self.asked.append((url, query))
+        self.requests.append(tuple(requests))
         if url in self.behave:
             refused = self.behave[url](query)
             if refused is not None:
@@ -141,11 +144,19 @@ def test_unanswered_shards_are_an_error_unless_partial_answers_are_allowed() -> 
     assert lookup(fan_out(Nodes()), nobody, [2, 12], partial=True).answered.tolist() == [True, False]
 
 
+def test_the_log_names_requests_whose_node_failed() -> None:
+    with capture_logs() as lines:
+        asyncio.run(fan_out(Nodes(b=fails)).lookup(space(), np.array([2, 12]), "float32", ["one", "other"]))
+    assert [(line["event"], line["url"], line["request_id"]) for line in lines] == [
+        ("store node cannot be reached", "b", "one,other")
+    ]
+
+
 def test_a_silent_node_is_not_waited_for_after_the_deadline() -> None:
     class Silent(Nodes):
-        def post(self, url: str, target: str, body: bytes) -> Any:
+        def post(self, url: str, target: str, body: bytes, requests: Sequence[str]) -> Any:
             silent: asyncio.Future[NodeAnswer] = asyncio.get_running_loop().create_future()
-            return silent if url == "b" else super().post(url, target, body)
+            return silent if url == "b" else super().post(url, target, body, requests)
 
     found = lookup(fan_out(Silent(), deadline_seconds=0.01), space(), [2, 12], partial=True)
     assert found.answered.tolist() == [True, False]

@@ -13,7 +13,7 @@ from bedplate.codecs import decode_lookup_raw, decode_search_answer_raw, encode_
 from bedplate_services.coalescing import SearchQueue
 from bedplate_services.draining import Draining
 from bedplate_services.metrics import NullMetrics
-from bedplate_services.shards.exchange import SearchSetting, ShardAsk
+from bedplate_services.shards.exchange import REQUESTS_MAX, SearchSetting, ShardAsk
 from bedplate_services.shards.node_lane import NodeLane
 from bedplate_store.readers import LookupResult, SearchResult
 from bedplate_store.shard_views import SequencePassed, ShardMissing
@@ -131,6 +131,21 @@ def test_what_the_ordinary_path_is_to_answer(request_head: bytes) -> None:
     taken = lane(Group())
     assert taken.ask(request_head) is None
     assert taken.ask(request_head) is None
+
+
+def test_heads_that_differ_in_the_ids_of_their_requests_alone_are_read_once() -> None:
+    taken = lane(Group())
+    plain = taken.ask(head(LOOKUP, KEYS))
+    assert plain is not None
+    for ids in ("r-1", "r-1,r-2", ",".join(["i" * 64] * REQUESTS_MAX)):
+        assert taken.ask(head(LOOKUP, KEYS, more=f"x-request-id: {ids}\r\n")) is plain
+
+
+def test_a_head_with_more_behind_the_ids_is_left_to_the_ordinary_path() -> None:
+    more = "x-request-id: r-1\r\ntransfer-encoding: chunked\r\n"
+    taken = lane(Group())
+    assert taken.ask(head(LOOKUP, KEYS, more=more)) is None
+    assert taken.ask(head(LOOKUP, KEYS, more="x-request-id: r-1\r\nx-request-id: r-2\r\n")) is None
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from bedplate.errors import DimensionMismatch, InvalidRequest, ShardsUnanswered
 from bedplate_services.searches import Query
 from bedplate_services.shards.connections import NodeAnswer
+from bedplate_services.shards.exchange import REQUEST_IDS, REQUESTS_MAX
 from bedplate_services.shards.turns import RemoteTurns
 
 from .test_fan_out import DIM, Nodes, Routing, fails, fan_out, space
@@ -32,13 +34,13 @@ def run(nodes: Nodes, *asks: Any, routing: Routing | None = None) -> list[Any]:
     return asyncio.run(main())
 
 
-def lookup(state: Any, *keys: int, dtype: str = "float32") -> Any:
-    return lambda turns, done: turns.lookup(state, np.array(keys), dtype, done)
+def lookup(state: Any, *keys: int, dtype: str = "float32", request_id: str = "r") -> Any:
+    return lambda turns, done: turns.lookup(state, np.array(keys), dtype, request_id, done)
 
 
 def search(state: Any, rows: int = 1, **setting: Any) -> Any:
     query = Query(np.zeros((rows, DIM), np.float32), None, **{"k": 3, "ef": None, **setting})
-    return lambda turns, done: turns.search(state, query, done)
+    return lambda turns, done: turns.search(state, query, "r", done)
 
 
 def test_lookups_of_one_turn_are_one_request_for_each_node() -> None:
@@ -52,6 +54,32 @@ def test_lookups_of_one_turn_are_one_request_for_each_node() -> None:
         (2, 2),
         (2, 2),
     )
+
+
+def test_a_message_names_the_requests_that_it_is_for_and_no_others() -> None:
+    nodes, state = Nodes(), space(5, "a", "a", "a")
+    run(nodes, *(lookup(state, 2, request_id=f"r-{number}") for number in range(REQUESTS_MAX + 1)))
+    assert nodes.requests == [
+        tuple(f"r-{number}" for number in range(REQUESTS_MAX)),
+        (f"r-{REQUESTS_MAX}",),
+    ]
+    head = ",".join(["i" * 64] * REQUESTS_MAX).encode()
+    assert REQUEST_IDS.match(head), "as many of the longest ids as a node takes over"
+    assert not REQUEST_IDS.match(head + b",i")
+
+
+def test_the_log_does_not_name_all_requests_of_a_turn_by_the_id_of_the_first() -> None:
+    def asks_from_a_request(turns: Any, done: Any) -> None:
+        with structlog.contextvars.bound_contextvars(request_id="first"):
+            lookup(space(5, "a"), 2, request_id="first")(turns, done)
+
+    seen: list[dict[str, Any]] = []
+
+    def looked_up(query: dict[str, str]) -> None:
+        seen.append(structlog.contextvars.get_contextvars())
+
+    run(Nodes(a=looked_up), asks_from_a_request)
+    assert seen == [{}]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +122,7 @@ def test_one_bad_request_does_not_spoil_the_others() -> None:
     assert good.found.tolist() == [True]
     wrong = Query(np.zeros((1, DIM + 1), np.float32), None, 3, None)
     nodes = Nodes()
-    bad, good = run(nodes, lambda turns, done: turns.search(state, wrong, done), search(state))
+    bad, good = run(nodes, lambda turns, done: turns.search(state, wrong, "r", done), search(state))
     assert isinstance(bad, DimensionMismatch)
     assert good.scores.tolist() == [[0.0, -1.0, -2.0]]
     assert len(nodes.asked) == 1
