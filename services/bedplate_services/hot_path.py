@@ -1,6 +1,6 @@
 """Lookup and search: a raw ASGI application beside FastAPI.
 
-MEASURED: the server, not the gather, is the cost of a lookup. So no request objects, no dependency
+The server, not the gather, is the cost of a lookup (docs/adr/0012-fast-lane.md). So no request objects, no dependency
 injection, no per-row Python for int64 keys and binary answers. See docs/adr/0008-hot-path.md.
 """
 
