@@ -1,7 +1,7 @@
 """Lookup and search: a raw ASGI application beside FastAPI.
 
-The server, not the gather, is the cost of a lookup. So no request objects, no dependency injection, no per-row
-Python for int64 keys and binary answers. See docs/adr/0008-hot-path.md.
+The server, not the gather, is the cost of a lookup. So no request objects, no dependency injection, no
+per-row Python for int64 keys and binary answers. See docs/adr/0008-hot-path.md.
 """
 
 from __future__ import annotations
