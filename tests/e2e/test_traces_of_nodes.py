@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from tests.waiting import wait_until
 
 from .cluster import PATIENCE_SECONDS, TOKEN, Cluster, Process
-from .test_rolling_nodes import NODES, SHARDS, SPACE, VECTORS, eventually, publish, start_node
+from .test_rolling_nodes import NODES, SHARDS, SPACE, VECTORS, publish, start_node
 from .trace_collector import Collector, Span
 
 TRACE, CALLER, REQUEST = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "request-of-the-test"
@@ -67,7 +68,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
                 process.wait_until_ready()
             running = Served(api, nodes, collector)
             whole = f"{SHARDS}/{SHARDS}"
-            eventually(lambda: running.look_up("before").headers.get("x-bedplate-shards") == whole, api)
+            wait_until(
+                lambda: running.look_up("before").headers.get("x-bedplate-shards") == whole,
+                api.log.read_text,
+            )
             yield running
         finally:
             cluster.close()
