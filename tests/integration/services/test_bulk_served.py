@@ -78,14 +78,14 @@ def body(connection: socket.socket) -> bytes:
     return found
 
 
-def mappings(name: str) -> int:
+def mappings(file: Path) -> int:
     """How often this process, which is the server's too, has mapped a file."""
-    return Path("/proc/self/maps").read_text().count(name)
+    return Path("/proc/self/maps").read_text().count(str(file))
 
 
 @pytest.mark.parametrize("reset", [False, True])
 def test_who_leaves_in_the_middle_leaves_nothing_behind(served: Served, reset: bool) -> None:
-    file = str(served.world.platform.objects.local_path("big"))
+    file = served.world.platform.objects.local_path("big")  # None in S3, whose objects are copied
     for path in (served.object_path, "/v1/spaces/core@1/item/scan"):
         for _ in range(5):
             with served.ask(path) as connection:
@@ -93,13 +93,13 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(served: Served, reset: b
                 while len(begun) < 10_000:
                     begun += connection.recv(1000)
                 assert begun.startswith(b"HTTP/1.1 200")
-                assert mappings(file) or path != served.object_path
+                assert file is None or mappings(file) or path != served.object_path
                 if reset:
                     linger = struct.pack("ii", 1, 0)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     assert body(served.ask(served.object_path)) == OBJECT
     until = time.monotonic() + _WAIT_SECONDS
-    while mappings(file):
+    while file is not None and mappings(file):
         assert time.monotonic() < until, "the object is still mapped"
         time.sleep(0.05)
 
