@@ -29,8 +29,8 @@ up: $(STAMP) ## the platform on this machine, until Ctrl-C
 test: $(STAMP) ## all tests, on every engine that is here (make engines)
 	$(BIN)/python -m pytest
 
-test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine or tool
-	BEDPLATE_REQUIRE_SERVERS=$(or $(ENGINES),all) $(BIN)/python -m pytest
+test-all: $(STAMP) ## all tests, and none may be skipped; ENGINES=postgresql,s3: unless for want of another engine or tool; TESTS=tests/unit: only these
+	BEDPLATE_REQUIRE_SERVERS=$(or $(ENGINES),all) $(BIN)/python -m pytest $(TESTS)
 
 test-gpu-image: $(STAMP) ## install what the image worker-gpu holds (downloads 3.7 GB, takes 8 GB for a while) and run a platform of it
 	BEDPLATE_TEST_GPU_IMAGE=1 $(BIN)/python -m pytest tests/images/test_install_models.py -k gpu
