@@ -79,9 +79,7 @@ def by_socket(urls: Sequence[str], folder: Path) -> tuple[Way, Way, Way]:
     def written() -> None:
         folder.mkdir()
         for number, url in enumerate(urls):
-            digest = hashlib.sha256()
-            with open(folder / str(number), "wb", buffering=0) as file:
-                get(url, lambda piece: (digest.update(piece), file.write(piece)))  # noqa: B023  # called in here
+            _fetched(url, folder / str(number))
 
     plain = "plain GET of the same URLs"
     return (
@@ -89,6 +87,12 @@ def by_socket(urls: Sequence[str], folder: Path) -> tuple[Way, Way, Way]:
         Way(f"{plain} + SHA-256", digested),
         Way(f"{plain} + SHA-256 + write", written, lambda: shutil.rmtree(folder)),
     )
+
+
+def _fetched(url: str, path: Path) -> None:
+    digest = hashlib.sha256()
+    with open(path, "wb", buffering=0) as file:
+        get(url, lambda piece: (digest.update(piece), file.write(piece)))
 
 
 @contextmanager

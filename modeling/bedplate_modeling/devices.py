@@ -14,6 +14,7 @@ def exit_without(device: str) -> None:
     """
     try:
         torch.empty(1, device=device)
+    # PyTorch's own: no such device or driver; a build without CUDA; a backend that it lacks.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         [reason, *_] = str(error).splitlines()
         sys.exit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -17,6 +17,8 @@ from bedplate.client.direct import DirectConnections
 from bedplate.client.effects import Request
 from bedplate.codecs import RAW
 from bedplate.errors import NotFound, Unavailable
+
+from .local_server import serving
 
 ROWS = {
     "content-type": RAW,
@@ -53,17 +55,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.seen = []
-    server.answer = (200, ROWS, np.array([1, 2], "<f4").tobytes() + b"\x01", False)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as server:
+        server.answer = (200, ROWS, np.array([1, 2], "<f4").tobytes() + b"\x01", False)
+        yield server
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from bedplate.client.downloads import Wanted, fetch
 from bedplate.client.effects import Request
 from bedplate.codecs import ScanInfo, encode_scan, scan_schema
 from bedplate.errors import DigestMismatch, NotFound, SpaceNotReady, Unavailable
+
+from .local_server import serving
 
 BODY = np.random.default_rng(0).bytes(5_000_000)
 PROBLEM = b'{"code": "space_not_ready", "title": "Not ready", "status": 409, "detail": "embed it first"}'
@@ -106,16 +107,8 @@ def silent(handler: Handler) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.seen = []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as server:
+        yield server
 
 
 @pytest.fixture
