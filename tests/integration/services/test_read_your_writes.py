@@ -23,6 +23,7 @@ def still(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     world.publish()
     world.upsert("core@1/item", KEYS, VECTORS)
     readers = world.platform.readers
+    readers.close()  # a thread that waits for its next round would still make that one
     monkeypatch.setattr(readers, "_refresh_seconds", 3600.0)
     monkeypatch.setattr(world.platform.directory, "_fresh_seconds", 3600.0)
     world.lookup = lambda path=LOOKUP, **document: world.ok("POST", path, json={"keys": [9], **document})
