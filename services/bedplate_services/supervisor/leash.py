@@ -1,5 +1,6 @@
 """``python -m bedplate_services.supervisor.leash FD NICENESS MODULE [ARGUMENTS...]``: run a module on
-a leash, with so much less of the processor where others want it.
+a leash, with so much less of the processor where others want it; with niceness 0 it answers requests, and has
+the processor as soon as it wakes up.
 
 FD is the reading end of a pipe whose only writing end the supervisor holds and never writes to. The kernel
 closes that end however the supervisor ends, kill -9 included, and the read below returns. PR_SET_PDEATHSIG
@@ -16,6 +17,8 @@ import sys
 import threading
 from pathlib import Path
 
+from bedplate_services.supervisor.time_slices import ask_for_short_slices
+
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
@@ -27,9 +30,7 @@ def _die_with(descriptor: int) -> None:
 
 
 def _stand_back(niceness: int) -> None:
-    """Lower this process's priority by ``niceness``; 0: it stays as it is."""
-    if niceness == 0:
-        return
+    """Lower this process's priority by ``niceness``."""
     os.nice(niceness)
     # On Linux: when it wakes up, it does not take the processor from who is answering. And a real-time
     # priority of whoever starts the platform, under which niceness means nothing, is not handed on.
@@ -44,7 +45,10 @@ def _stand_back(niceness: int) -> None:
 
 def main(arguments: list[str]) -> None:
     descriptor, niceness, module, *rest = arguments
-    _stand_back(int(niceness))
+    if int(niceness):
+        _stand_back(int(niceness))
+    else:
+        ask_for_short_slices()
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=_die_with, args=(int(descriptor),), name="leash", daemon=True).start()
     sys.argv = [module, *rest]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from tests.waiting import wait_until
 
 from bedplate_services.supervisor.children import ChildFailed, ChildSpecification, RestartPolicy
 from bedplate_services.supervisor.supervision import Supervision
+from bedplate_services.supervisor.time_slices import SLICE_NANOSECONDS
 
 PATIENCE_SECONDS = 20.0
 
@@ -34,6 +37,13 @@ def _is_zombie(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return status.stdout.strip()[:1] in ("Z", "")
+
+
+def slice_of(pid: int) -> int | None:
+    """The slice in nanoseconds that a process has from Linux; None where the kernel does not say."""
+    file = Path(f"/proc/{pid}/sched")
+    found = re.search(r"^se\.slice\s+:\s+(\d+)", file.read_text(), re.MULTILINE) if file.exists() else None
+    return int(found[1]) if found else None
 
 
 @pytest.fixture
@@ -112,6 +122,9 @@ def test_a_child_that_is_to_stand_back_does_so_among_all_sessions(
         if sys.platform == "linux":
             assert os.sched_getscheduler(pids["sleeper"]) == os.SCHED_BATCH
             assert os.sched_getscheduler(pids["equal"]) == os.sched_getscheduler(0)
+            if tuple(int(part) for part in platform.release().split(".")[:2]) >= (6, 12):
+                assert slice_of(pids["equal"]) in (None, SLICE_NANOSECONDS)
+                assert slice_of(pids["sleeper"]) in (None, slice_of(os.getpid()))
         for name, niceness in (("sleeper", 7), ("equal", 0)):
             group = Path(f"/proc/{pids[name]}/autogroup")  # where Linux shares out among sessions first
             if group.exists():
@@ -134,6 +147,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, modules: 
         import json, os, pathlib, sys, time
         from bedplate_services.supervisor.children import ChildSpecification
         from bedplate_services.supervisor.supervision import Supervision
+from bedplate_services.supervisor.time_slices import SLICE_NANOSECONDS
 
         logs = pathlib.Path(sys.argv[1])
         children = [ChildSpecification("sleeper", "sleeper"), ChildSpecification("stubborn", "stubborn")]
