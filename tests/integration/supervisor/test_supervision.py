@@ -147,7 +147,6 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, modules: 
         import json, os, pathlib, sys, time
         from bedplate_services.supervisor.children import ChildSpecification
         from bedplate_services.supervisor.supervision import Supervision
-from bedplate_services.supervisor.time_slices import SLICE_NANOSECONDS
 
         logs = pathlib.Path(sys.argv[1])
         children = [ChildSpecification("sleeper", "sleeper"), ChildSpecification("stubborn", "stubborn")]
