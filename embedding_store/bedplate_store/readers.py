@@ -34,7 +34,7 @@ from bedplate_store.objects import ObjectStore
 from bedplate_store.opening import extended, open_snapshot, reader_of, warm
 from bedplate_store.reader_processes import OpenSpace
 from bedplate_store.space_reader import K_MAX, LookupResult, SearchResult, SpaceReader
-from bedplate_store.space_states import read_state
+from bedplate_store.space_states import Committed, committed, read_state
 from bedplate_store.spaces import SpaceKey
 
 __all__ = ["K_MAX", "LookupResult", "SearchResult", "SpaceReader", "SpaceReaders"]
@@ -253,17 +253,39 @@ class SpaceReaders:
     def _refresh_round(self) -> bool:
         """Bring each space one step closer to the database; whether one of them needs another step.
 
-        One space's many writes do not hold up another's few.
+        One query tells which spaces have something new, and only these are read. One space's many writes
+        do not hold up another's few.
         """
         behind = False
-        for key, entry in list(self._entries.items()):
-            if entry.reader is None:
-                continue  # whoever opens it may take long, and the others' writes do not wait for that
+        looked_at = self._clock()
+        entries = [(key, entry) for key, entry in list(self._entries.items()) if entry.reader is not None]
+        # Whoever opens a space may take long, and the others' writes do not wait for that: not in the list.
+        try:
+            known = committed(self._database, [key for key, _ in entries]) if entries else {}
+        except _FAILURES:
+            known = {}  # each space is asked for by itself, and says what is wrong
+        for key, entry in entries:
+            if self._is_whole(entry, known.get(key), looked_at):
+                continue
             try:
                 behind |= self._renew(key, entry, ask=True).behind
             except _FAILURES:
                 logger.exception("space %s could not be refreshed", key)
         return behind
+
+    def _is_whole(self, entry: _Entry, known: Committed | None, looked_at: float) -> bool:
+        """Whether the reader has all that was committed when we looked; then it counts as looked at."""
+        reader = entry.reader
+        if reader is None or known != (reader.snapshot, reader.sequence):
+            return False
+        if not entry.lock.acquire(blocking=False):
+            return False
+        try:
+            if entry.reader is reader and entry.checked_at <= looked_at:
+                entry.show(reader, looked_at, whole=True)
+            return True
+        finally:
+            entry.lock.release()
 
     def _run_ahead(self) -> None:
         pause = 0.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from bedplate.errors import SpaceNotReady
 from bedplate_store.database import Database, ReadSession
@@ -33,6 +35,24 @@ class SpaceState:
     def number(self) -> int:
         """Of the published snapshot, 0 where there is none."""
         return 0 if self.snapshot is None else self.snapshot.number
+
+
+class Committed(NamedTuple):
+    """How far a space is: its published snapshot (0: none) and the last write's sequence."""
+
+    snapshot: int
+    sequence: int
+
+
+def committed(database: Database, keys: Collection[SpaceKey]) -> dict[SpaceKey, Committed]:
+    """How far each of these spaces is, those left out that do not exist; one query, whatever their number."""
+    address = (SpaceRow.foundation, SpaceRow.version, SpaceRow.space)
+    query = select(*address, SpaceRow.snapshot, SpaceRow.sequence).where(tuple_(*address).in_(keys))
+    with database.read() as session:
+        return {
+            SpaceKey(foundation, version, space): Committed(snapshot or 0, sequence)
+            for foundation, version, space, snapshot, sequence in session.execute(query)
+        }
 
 
 def read_state(database: Database, key: SpaceKey, reader: SpaceReader | None) -> SpaceState:

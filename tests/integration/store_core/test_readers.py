@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from bedplate.errors import (
     DimensionMismatch,
@@ -225,6 +226,30 @@ def test_the_thread_brings_new_writes_by_itself(store: Any) -> None:
             readers._stopped.wait(0.001)
         assert entry.reader is not None
         assert entry.reader.lookup([1]).vectors[0, 0] == 2
+
+
+def test_spaces_in_which_nothing_happened_cost_one_query_together(store: Any) -> None:
+    spaces = [store.space() for _ in range(4)]
+    time = [0.0]
+    readers = store.readers(refresh_seconds=0.5, clock=lambda: time[0])
+    for space in spaces:
+        store.embed(space, [1], rows(1))
+        readers.get(*space)
+    asked: list[str] = []
+    event.listen(store.database.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    time[0] = 0.4
+    assert not readers._refresh_round()
+    assert len([statement for statement in asked if statement.startswith("SELECT")]) == 1
+    time[0] = 0.8  # looked at 0.4 s ago
+    store.upsert(spaces[2], [1], rows(7))
+    seen = [readers.get(*space).lookup([1]).vectors[0, 0] for space in spaces]
+    assert seen == [1, 1, 1, 1]
+    assert not readers._refresh_round()
+    assert [readers.get(*space).lookup([1]).vectors[0, 0] for space in spaces] == [1, 1, 7, 1]
+    store.embed(spaces[0], [1], rows(9))
+    time[0] = 1.2
+    readers._refresh_round()
+    assert [readers.get(*space).lookup([1]).vectors[0, 0] for space in spaces] == [9, 1, 7, 1]
 
 
 def test_the_cache_keeps_only_what_readers_use(
