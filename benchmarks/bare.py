@@ -1,12 +1,13 @@
 """The limits of an HTTP answer: an ASGI application that sends prepared bytes, or does the bare work.
 
 It runs in a process of its own under the very function that serves the platform, so that loop, parser and
-uvicorn's settings are the same.
+uvicorn's settings are the same, and the system treats it as the platform's services.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 import time
 from typing import Self
@@ -18,6 +19,7 @@ from bedplate_services import serve
 from bedplate_services.draining import Draining
 from bedplate_services.settings import Settings
 from bedplate_services.supervisor.ports import choose_ports
+from bedplate_services.supervisor.time_slices import ask_for_short_slices
 from benchmarks.bare_work import Answer, described
 
 _START_SECONDS = 60.0
@@ -68,6 +70,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _serve(host: str, port: int) -> None:
+    os.setsid()  # as the supervisor starts a service: a session of its own, and short time slices
+    ask_for_short_slices()
     nowhere = "sqlite://"
     settings = Settings.model_validate(
         {

@@ -36,7 +36,7 @@ FOUNDATION = "swap"
 DIM = 128
 KEYS = 100
 BATCH_ROWS = 20_000
-LOOKUPS_PER_SECOND, SEARCHES_PER_SECOND = 200, 100
+LOOKUPS_PER_SECOND, SEARCHES_PER_SECOND, BARE_PER_SECOND = 200, 100, 100
 PATIENCE_SECONDS = 600.0
 _WINDOWS = {"indexed": "while a version is indexed", "swapped": "while it is opened and swapped"}
 _RAW = "application/octet-stream"
@@ -57,7 +57,7 @@ class Call:
 @dataclass(frozen=True)
 class Answers:
     """When each request was due (``time.time``) [n], how long after that its answer was whole [n], and the
-    version that answered [n]."""
+    version that answered [n], 0 where a server has none."""
 
     due: NDArray[np.float64]
     seconds: NDArray[np.float64]
@@ -185,12 +185,15 @@ def run(bench: Workbench) -> list[Figure]:
     keys = [random.integers(0, rows, KEYS).astype("<i8").tobytes() for _ in range(64)]
     queries = [row.astype("<f4").tobytes() for row in clustered(rows, 64, DIM, seed=1)[1]]
     where, token = bench.platform.url, bench.platform.token
+    bare = f"http://{bench.bare.host}:{bench.bare.port}"
     path = f"/v1/spaces/{FOUNDATION}@production/item"
     calls = {
         "lookup": Call(where, token, f"{path}/lookup", keys, LOOKUPS_PER_SECOND),
         "search": Call(where, token, f"{path}/search?k=10", queries, SEARCHES_PER_SECOND),
+        # What the same machine, just as busy, does to a server that looks nothing up and swaps nothing.
+        "bare ASGI": Call(bare, token, f"/{KEYS * (DIM * 4 + 1)}", keys, BARE_PER_SECOND),
     }
-    rates = ", ".join(f"{call.per_second} {name}s/s" for name, call in calls.items())
+    rates = ", ".join(f"{call.per_second} {name}/s" for name, call in calls.items())
     bench.say(f"swap: {rows:,} x {DIM}, {rates} ...")
     with ExitStack() as stack:
         traffic = {name: stack.enter_context(Traffic(call)) for name, call in calls.items()}
@@ -289,7 +292,7 @@ def _figures(answers: dict[str, Answers], swaps: list[Swap]) -> list[Figure]:
             for window in ("before", *_WINDOWS, "after")
             for percent in (50, 99)
         }
-        for number in range(3):
+        for number in range(3 if one.versions.any() else 0):
             moves = [swap.moves[number] for swap in swaps]
             waited = [one.first_of(version, asked) - done for version, asked, done in moves]
             details[f"switch_{number + 1}_ms"] = 1e3 * median(waited)
