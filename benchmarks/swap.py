@@ -224,16 +224,16 @@ def _swap(bench: Workbench, version: int, vectors: NDArray[np.float32]) -> Swap:
     """A version is written, indexed, opened; the alias moves there, back and there again."""
     quiet = bench.scale.of(12, 8)
     marks = [time.time()]
-    time.sleep(quiet)  # as long as there are to be answers before and after
+    time.sleep(quiet)  # the window before: p99 wants a thousand answers and more
     marks.append(time.time())
     _fill(bench, version, vectors)
     marks.append(time.time())
     moves = []
     for to, current in ((version, version - 1), (version - 1, version), (version, version - 1)):
         moves.append(_move(bench, to, current))
-        time.sleep(2)  # answers on each side of a move
+        time.sleep(2)  # an alias that moved on at once would have no answers between the moves
     marks.append(time.time())
-    time.sleep(quiet)  # the window after
+    time.sleep(quiet)  # the window after, as long as the one before
     return Swap([*marks, time.time()], moves)
 
 
